@@ -1,0 +1,110 @@
+"""The one exception tree of textune. Each error knows the exit code the command line ends with.
+
+    TextuneError                 1
+      ConfigError                2   an option, flag or configuration file is wrong
+      DataError                 65   rows, columns or labels are wrong           (sysexits EX_DATAERR)
+      CheckpointError           65   a model or checkpoint folder is wrong       (sysexits EX_DATAERR)
+      InputNotFoundError        66   a file or folder named as input is missing  (sysexits EX_NOINPUT)
+      UnavailableError          69   the hub or an optional package is missing   (sysexits EX_UNAVAILABLE)
+      OutputError               73   the output cannot be created                (sysexits EX_CANTCREAT)
+      StorageError              74   writing failed half way, for example a full disk (sysexits EX_IOERR)
+      TrainingError              1   training stopped: a loss or gradient was not finite
+
+Exit code 0 is success, 70 (EX_SOFTWARE) an error of textune's own, 130 an interruption by Ctrl-C.
+
+Messages say three things: what was expected, what was found, and what to do. `assert` is kept for textune's own mistakes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+
+
+class TextuneError(Exception):
+    """Base of all errors that textune raises on purpose.
+
+    Args:
+        message: what was expected and what was found, as one or a few sentences.
+        hint: what to do about it. Shown on its own line.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+
+
+class ConfigError(TextuneError):
+    """One or more options are wrong. `problems` holds every mistake that was found, one sentence each."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str], *, hint: str | None = None) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems), hint=hint)
+
+
+class DataError(TextuneError):
+    """Rows, columns or labels are not what the task needs."""
+
+    exit_code = 65
+
+
+class CheckpointError(TextuneError):
+    """A model folder, hub model or training checkpoint cannot be used."""
+
+    exit_code = 65
+
+
+class InputNotFoundError(TextuneError):
+    """A file or folder named as input does not exist or cannot be read."""
+
+    exit_code = 66
+
+
+class UnavailableError(TextuneError):
+    """A service (the hub) or an optional package is not there."""
+
+    exit_code = 69
+
+
+class OutputError(TextuneError):
+    """The output folder or file cannot be created, or would overwrite something."""
+
+    exit_code = 73
+
+
+class StorageError(TextuneError):
+    """Writing failed after the work began: disk full, disk gone, quota reached."""
+
+    exit_code = 74
+
+
+class TrainingError(TextuneError):
+    """Training cannot go on, for example because a loss or a gradient is not finite."""
+
+    exit_code = 1
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the known name closest to `name`, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def first_rows(rows: Sequence[int], *, shown: int = 10) -> str:
+    """Returns row numbers as words, in English and cut short: "row 7", "rows 1, 2, 3 and 40 more"."""
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    head = ", ".join(str(row) for row in rows[:shown])
+    more = len(rows) - shown
+    return f"rows {head} and {more} more" if more > 0 else f"rows {head}"
