@@ -12,7 +12,8 @@
 
 Exit code 0 is success, 70 (EX_SOFTWARE) an error of textune's own, 130 an interruption by Ctrl-C.
 
-Messages say three things: what was expected, what was found, and what to do. `assert` is kept for textune's own mistakes.
+Messages say three things: what was expected, what was found, and what to do. `assert` is kept for textune's own
+mistakes.
 """
 
 from __future__ import annotations

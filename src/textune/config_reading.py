@@ -1,0 +1,269 @@
+"""From YAML, flags and `--set a.b=v` to a `Config`, with every mistake found in one go; and back to YAML."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import math
+import operator
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from textune import config as config_module
+from textune.config import Config
+from textune.durations import Duration
+from textune.errors import ConfigError, InputNotFoundError, did_you_mean
+
+MAX_FILE_BYTES = 1 << 20
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "low": ("at least", operator.ge),
+    "high": ("at most", operator.le),
+    "above": ("more than", operator.gt),
+    "below": ("less than", operator.lt),
+}
+
+
+def read_config(path: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> Config:
+    """Builds the configuration from a YAML file, overridden by dotted settings such as {"training.seed": 1}.
+
+    Args:
+        path: a YAML file with the sections of `Config`; what it does not name keeps its default.
+        settings: dotted names and values; a text is read as YAML reads a scalar where a number or flag is expected.
+
+    Raises:
+        InputNotFoundError: there is no such file.
+        ConfigError: names that do not exist or values that do not fit, all of them, with the nearest known name.
+    """
+    problems: list[str] = []
+    values = {} if path is None else _flatten_file(Path(path), problems)
+    values.update(settings or {})
+    return _build(values, problems)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Splits a `--set` argument, "training.seed=1", into name and value; the value is read as a YAML scalar.
+
+    Raises:
+        ConfigError: there is no "=".
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise ConfigError(f"--set: expected NAME=VALUE, as training.seed=1, found {text!r}.")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name.strip(), value
+
+
+def to_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """The configuration as nested plain values, for YAML and JSON."""
+    return {
+        section.name: {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(getattr(config, section.name)).items()
+        }
+        for section in dataclasses.fields(config)
+    }
+
+
+def to_yaml(config: Config, *, explained: bool = False) -> str:
+    """The configuration as YAML that `read_config` takes back; with `explained`, each option's meaning above it."""
+    if not explained:
+        return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    lines: list[str] = []
+    for section, values in to_dict(config).items():
+        kind = type(getattr(config, section))
+        lines += ["", f"# {inspect.getdoc(kind)}", f"{section}:"]
+        for key, value in values.items():
+            scalar = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+            scalar = scalar.removesuffix("...\n").strip()
+            lines += [f"  # {explanations()[f'{section}.{key}']}", f"  {key}: {scalar}"]
+    return "\n".join(lines[1:]) + "\n"
+
+
+@cache
+def explanations() -> dict[str, str]:
+    """The text under each option in `textune.config`, by dotted name."""
+    classes = {field.type: field.name for field in dataclasses.fields(Config)}
+    texts: dict[str, str] = {}
+    for node in ast.parse(inspect.getsource(config_module)).body:
+        if not isinstance(node, ast.ClassDef) or node.name not in classes:
+            continue
+        for target, text in zip(node.body, node.body[1:], strict=False):
+            if isinstance(target, ast.AnnAssign) and isinstance(text, ast.Expr):
+                assert isinstance(target.target, ast.Name)
+                texts[f"{classes[node.name]}.{target.target.id}"] = ast.literal_eval(text.value)
+    return texts
+
+
+@cache
+def _fields() -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    """Every option by dotted name, with its dataclass field and its resolved type."""
+    known: dict[str, tuple[dataclasses.Field[Any], Any]] = {}
+    for section, kind in typing.get_type_hints(Config).items():
+        hints = typing.get_type_hints(kind)
+        known |= {f"{section}.{field.name}": (field, hints[field.name]) for field in dataclasses.fields(kind)}
+    return known
+
+
+def _flatten_file(path: Path, problems: list[str]) -> dict[str, Any]:
+    tree = _load_yaml(path)
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected sections such as `training:`, found a {type(tree).__name__}.")
+    values: dict[str, Any] = {}
+    sections = [field.name for field in dataclasses.fields(Config)]
+    for section, options in tree.items():
+        if section not in sections:
+            problems.append(
+                f"{path}: there is no section {section!r}.{did_you_mean(str(section), sections)} "
+                f"The sections are {', '.join(sections)}."
+            )
+        elif options is not None and not isinstance(options, dict):
+            problems.append(f"{path}: expected options under `{section}:`, found {options!r}.")
+        else:
+            values |= {f"{section}.{key}": value for key, value in (options or {}).items()}
+    return values
+
+
+def _load_yaml(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: expected a configuration of at most 1 MiB; this file is larger.")
+        text = path.read_text(encoding="utf-8")
+        # An alias may expand a small file to gigabytes; a configuration needs none.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise ConfigError(f"{path}: YAML aliases (*name) are not allowed in a configuration.")
+        return yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise InputNotFoundError(f"There is no configuration file {str(path)!r}.") from error
+    except OSError as error:
+        raise InputNotFoundError(f"Cannot read the configuration {str(path)!r}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: expected YAML; it cannot be read: {error}") from error
+
+
+def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
+    sections: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(Config)}
+    for name, value in values.items():
+        if name not in _fields():
+            problems.append(f"There is no option {name!r}.{_suggest(name)}")
+            continue
+        field, kind = _fields()[name]
+        try:
+            section, key = name.split(".")
+            sections[section][key] = _convert(value, kind, field.metadata)
+        except ValueError as error:
+            problems.append(f"{name}: {error}.")
+    if problems:
+        raise ConfigError(problems, hint="`textune config` prints every option with its meaning and default.")
+    hints = typing.get_type_hints(Config)
+    config = Config(**{section: hints[section](**options) for section, options in sections.items()})
+    _check_together(config)
+    return config
+
+
+def _suggest(name: str) -> str:
+    """The nearest full name, also when the section was left out or was the wrong one."""
+    key = name.rpartition(".")[2]
+    same_key = [known for known in _fields() if known.rpartition(".")[2] == key]
+    return f" Did you mean {same_key[0]!r}?" if same_key else did_you_mean(name, _fields())
+
+
+def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
+    """Checks `value` against the option's type and bounds.
+
+    Raises:
+        ValueError: it does not fit; the message says what was expected and found.
+    """
+    options = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        return _convert(value, next(option for option in options if option is not types.NoneType), metadata)
+    if typing.get_origin(kind) is Literal:
+        if value not in options:
+            raise ValueError(f"expected {_either(options)}, found {value!r}{did_you_mean(str(value), options)}")
+        return value
+    if typing.get_origin(kind) is tuple:
+        items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)) or not items:
+            raise ValueError(f"expected a list, as [a, b] or a,b, found {value!r}")
+        return tuple(str(item) for item in items)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"expected true or false, found {value!r}")
+        return value
+    if kind is str:
+        return _convert_text(value, metadata)
+    return _convert_number(value, kind, metadata)
+
+
+def _convert_text(value: Any, metadata: Mapping[str, Any]) -> str:
+    if isinstance(value, (dict, list)) or value is None:
+        raise ValueError(f"expected a text, found {value!r}")
+    text = str(value)
+    if metadata.get("duration"):
+        Duration.parse(text)
+    return text
+
+
+def _convert_number(value: Any, kind: type, metadata: Mapping[str, Any]) -> int | float:
+    noun = "a whole number" if kind is int else "a number"
+    if isinstance(value, str):  # YAML 1.1 reads 5e-5 as a text
+        try:
+            value = float(value) if kind is float else int(value)
+        except ValueError:
+            raise ValueError(f"expected {noun}, found {value!r}") from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"expected {noun}, found {value!r}")
+    if kind is int and value != int(value):
+        raise ValueError(f"expected {noun}, found {value!r}")
+    for name, bound in metadata.items():
+        words, holds = _BOUNDS[name]
+        if not holds(value, bound):
+            raise ValueError(f"expected {noun} {words} {bound:g}, found {value!r}")
+    return int(value) if kind is int else float(value)
+
+
+def _either(options: Iterable[Any]) -> str:
+    return " or ".join(repr(option) for option in options)
+
+
+def _check_together(config: Config) -> None:
+    """Mistakes that only show when two options are seen side by side."""
+    problems = []
+    if config.tokens.pad_to_max_length and config.tokens.max_length is None:
+        problems.append("tokens.pad_to_max_length needs tokens.max_length: the length to pad to.")
+    training = config.training
+    length = Duration.parse(training.duration)
+    if length.unit == "percent" or length.value == 0:
+        problems.append(f"training.duration: expected epochs, steps or examples above 0, found {training.duration!r}.")
+    freeze = config.model.freeze
+    if freeze is not None and freeze not in {"embeddings", "encoder"} and not freeze.isdecimal():
+        problems.append(f"model.freeze: expected 'embeddings', 'encoder' or a number of layers, found {freeze!r}.")
+    weights = training.class_weights
+    if weights is not None and weights != "balanced":
+        problems += _check_weights(weights)
+    if training.label_smoothing and config.data.problem_type not in {None, "single_label_classification"}:
+        problems.append(f"training.label_smoothing works with single labels only, not with {config.data.problem_type}.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_weights(weights: str) -> list[str]:
+    try:
+        numbers = [float(item) for item in weights.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(math.isfinite(number) and number >= 0 for number in numbers) or sum(numbers) == 0:
+        return [f"training.class_weights: expected 'balanced' or numbers as 1,2.5, found {weights!r}."]
+    return []

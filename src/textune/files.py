@@ -1,0 +1,111 @@
+"""Writing files so that a reader sees the old contents or the new, never a half; and what to say when that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from textune.errors import DataError, InputNotFoundError, OutputError, StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns the operating system's errors while writing below `path` into textune's own.
+
+    Raises:
+        OutputError: no permission, a read-only file system, or a file where a folder is needed.
+        StorageError: the disk or the quota is full, or the device failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _translated(error, path) from error
+    except Exception as error:
+        # safetensors reports the system's error as text in an exception of its own.
+        if "No space left" in str(error) or "File too large" in str(error):
+            raise _disk_full(path) from error
+        raise
+
+
+def _translated(error: OSError, path: Path) -> OutputError | StorageError:
+    if error.errno in _FULL:
+        return _disk_full(path)
+    if error.errno in _NOT_WRITABLE:
+        return OutputError(
+            f"Cannot write {str(path)!r}: {error.strerror}.", hint="Choose another folder with --output, or its rights."
+        )
+    if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
+        return OutputError(f"Cannot write {str(path)!r}: {error.strerror}.", hint="Choose another name.")
+    return StorageError(f"Writing {str(path)!r} failed: {error.strerror or error}.", hint="Check the disk, then retry.")
+
+
+def _disk_full(path: Path) -> StorageError:
+    existing = next((folder for folder in [path, *path.parents] if folder.exists()), Path.cwd())
+    free = shutil.disk_usage(existing).free
+    return StorageError(
+        f"No space left while writing {str(path)!r} ({free / 2**20:,.0f} MiB free on that disk).",
+        hint="Free some space or choose another disk; what was complete before is still whole.",
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable: a rename survives a power cut only after this."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; when the block ends well it is synced and renamed to `path`.
+
+    Raises:
+        OutputError, StorageError: see `storage_errors`.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with storage_errors(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputNotFoundError: there is no such file.
+        DataError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputNotFoundError(f"Expected the file {str(path)!r}; there is none.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"Expected JSON in {str(path)!r}; it cannot be read: {error}.") from error

@@ -1,0 +1,20 @@
+"""Independent seeds for each purpose, all derived from the run's one seed.
+
+Head, order of examples and dropout each have their own stream, so that changing how many numbers one of them draws
+(another batch size, another head) leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+
+def derive_seed(seed: int, purpose: str) -> int:
+    """Returns a 63-bit seed that is a pure function of `seed` and of what it is for, for example "head".
+
+    Mixed by `numpy.random.SeedSequence`, which is stable across NumPy releases and platforms.
+    """
+    words = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]).generate_state(2, np.uint32)
+    return int(words[0]) << 31 | int(words[1]) >> 1
