@@ -1,0 +1,75 @@
+"""Examples of different lengths -> one batch of tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textune.data.tokens import Examples, IntArray
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How batches are padded.
+
+    Attributes:
+        token_id: fills `input_ids`.
+        type_id: fills `token_type_ids`.
+        side: "right" or "left", as the tokenizer wants it.
+        multiple_of: the width is rounded up to a multiple of this.
+        width: fixed width in tokens; None pads to the longest example of the batch.
+    """
+
+    token_id: int
+    type_id: int = 0
+    side: str = "right"
+    multiple_of: int | None = None
+    width: int | None = None
+
+    @classmethod
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, *, multiple_of: int | None = None, width: int | None = None
+    ) -> Padding:
+        """Takes ids and side from the tokenizer."""
+        assert isinstance(tokenizer.pad_token_id, int)
+        return cls(tokenizer.pad_token_id, tokenizer.pad_token_type_id, tokenizer.padding_side, multiple_of, width)
+
+
+def pad(examples: Examples, padding: Padding) -> dict[str, torch.Tensor]:
+    """Pads examples into the inputs of a transformers model; the same as its `DataCollatorWithPadding`.
+
+    Returns:
+        `input_ids`, `attention_mask` (1 for real tokens) and, where there are any, `token_type_ids`:
+        int64 [batch, width].
+    """
+    import torch
+
+    longest = max(len(ids) for ids in examples.input_ids)
+    width = padding.width or longest
+    if padding.multiple_of:
+        width = -(-width // padding.multiple_of) * padding.multiple_of
+    assert longest <= width, "examples are cut before they are padded"
+    columns = {"input_ids": (examples.input_ids, padding.token_id)}
+    if examples.token_type_ids is not None:
+        columns["token_type_ids"] = (examples.token_type_ids, padding.type_id)
+    columns["attention_mask"] = ([np.ones(len(ids), np.int64) for ids in examples.input_ids], 0)
+    return {
+        name: torch.from_numpy(_fill(rows, filler, width=width, side=padding.side))
+        for name, (rows, filler) in columns.items()
+    }
+
+
+def _fill(rows: list[IntArray], filler: int, *, width: int, side: str) -> IntArray:
+    filled = np.full((len(rows), width), filler, dtype=np.int64)
+    for target, row in zip(filled, rows, strict=True):
+        if side == "right":
+            target[: len(row)] = row
+        else:
+            target[width - len(row) :] = row
+    return filled

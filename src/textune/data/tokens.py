@@ -1,0 +1,81 @@
+"""Token ids of many examples: memory-mapped Arrow underneath, NumPy views on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A few examples, in the order asked for.
+
+    Attributes:
+        input_ids: one int32 array of token ids per example, [num_tokens].
+        token_type_ids: the same shapes, or None where the tokenizer has none.
+    """
+
+    input_ids: list[IntArray]
+    token_type_ids: list[IntArray] | None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class TokenRows:
+    """Random access to tokenised rows without copying them into memory.
+
+    Args:
+        table: the columns `input_ids` (list<int32>), `full_length` (int32: tokens before truncation) and, where the
+            tokenizer has them, `token_type_ids` (list<int8>); as `textune.data.tokenize` writes it.
+
+    Attributes:
+        lengths: tokens per row, int64 [num_rows].
+        full_lengths: tokens per row before truncation, int64 [num_rows].
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._ids = _Lists(table.column("input_ids"))
+        self._types = _Lists(table.column("token_type_ids")) if "token_type_ids" in table.column_names else None
+        self.lengths = self._ids.lengths
+        self.full_lengths: IntArray = table.column("full_length").to_numpy().astype(np.int64)
+
+    @classmethod
+    def open(cls, path: Path) -> TokenRows:
+        """Maps an Arrow stream file into memory; nothing is read until it is needed."""
+        with pa.memory_map(str(path)) as source:
+            return cls(pa.ipc.open_stream(source).read_all())
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, rows: Sequence[int] | IntArray) -> Examples:
+        """Returns the examples with these row numbers (0-based), in that order, as views."""
+        types = None if self._types is None else [self._types[row] for row in rows]
+        return Examples([self._ids[row] for row in rows], types)
+
+
+class _Lists:
+    """A chunked Arrow list column as NumPy views, one per row."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._values = [chunk.values.to_numpy() for chunk in chunks]
+        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        lengths = [np.diff(offsets) for offsets in self._offsets]
+        self.lengths: IntArray = np.concatenate(lengths).astype(np.int64) if lengths else np.zeros(0, np.int64)
+
+    def __getitem__(self, row: int | np.integer[Any]) -> IntArray:
+        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
+        offsets, local = self._offsets[chunk], row - self._starts[chunk]
+        view: IntArray = self._values[chunk][offsets[local] : offsets[local + 1]]
+        return view

@@ -1,0 +1,1 @@
+"""Pretrained encoders as classifiers: finding, checking, loading and saving them."""

@@ -1,0 +1,363 @@
+"""A checkpoint's name -> a classifier with fp32 weights and a tokenizer; and back to a folder.
+
+Only safetensors are read and only architectures of transformers itself are built: nothing from a checkpoint is
+executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.errors import CheckpointError, ConfigError, InputNotFoundError
+from textune.files import read_json, storage_errors
+from textune.models.starter import starter_folder
+from textune.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+STARTER = "starter"
+# What textune needs of a hub model; never its code or its pickles.
+HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bpe.codes")
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_EDITS_LOADED = "`AutoModelForSequenceClassification.from_pretrained(...).save_pretrained(FOLDER)`"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model and the tokenizer that belongs to it, with what should be said about how it was loaded."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    notes: tuple[str, ...]
+
+
+def find_checkpoint(name: str, *, revision: str | None = None) -> Path:
+    """Returns the local folder of a checkpoint, downloading it first if it is a hub model.
+
+    Args:
+        name: `starter`, an existing folder, or a hub model such as `bert-base-uncased` or `owner/name`.
+        revision: branch, tag or commit of a hub model.
+
+    Raises:
+        UnavailableError: the hub cannot be reached, or the starter is not installed.
+        InputNotFoundError: neither a folder nor a hub model.
+        CheckpointError: the folder holds no usable checkpoint: see `check_folder`.
+    """
+    if name == STARTER:
+        folder = starter_folder()
+    elif Path(name).is_dir():
+        folder = Path(name)
+    elif Path(name).exists():
+        raise CheckpointError(f"--model: {name!r} is a file, expected the folder that holds a checkpoint.")
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputNotFoundError(
+            f"--model: there is no folder {name!r}.",
+            hint="Expected `starter`, a folder with a checkpoint, or a hub model such as bert-base-uncased.",
+        )
+    else:
+        from textune.models.hub import download
+
+        folder = download(name, revision=revision, patterns=HUB_FILES)
+    check_folder(folder, name=name)
+    return folder
+
+
+def check_folder(folder: Path, *, name: str) -> dict[str, Any]:
+    """Checks that a folder holds a checkpoint that can be loaded safely, and returns its config.json.
+
+    Raises:
+        CheckpointError: no or unreadable config.json, remote code, an architecture that cannot classify, no weights,
+            only pickled weights, or weights that are cut short or corrupt.
+    """
+    if not (folder / "config.json").is_file():
+        hint = "Name the folder that holds config.json, model.safetensors and the tokenizer's files."
+        if (folder / "model" / "config.json").is_file():
+            hint = f"It looks like a run of textune: its model is in {str(folder / 'model')!r}."
+        raise CheckpointError(f"--model: {name!r} holds no checkpoint: there is no config.json in it.", hint=hint)
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"--model: {name!r}: expected an object in config.json, found a {type(config).__name__}.")
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"--model: {name!r} wants to run code of its own (`auto_map` in config.json); textune never does that.",
+            hint="Choose a checkpoint whose architecture transformers has built in. If this one's has been added to "
+            "transformers since, copy the folder and remove `auto_map` from the copy's config.json.",
+        )
+    _check_architecture(config, name=name)
+    _check_weights(folder, name=name)
+    return config
+
+
+def _check_architecture(config: dict[str, Any], *, name: str) -> None:
+    from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    model_type = config.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise CheckpointError(
+            f"--model: {name!r}: expected a `model_type` that transformers knows in config.json, found {model_type!r}.",
+            hint="A newer transformers may know it: pip install --upgrade transformers.",
+        )
+    if CONFIG_MAPPING[model_type] not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise CheckpointError(
+            f"--model: {name!r}: transformers has no sequence classification model for {model_type!r}.",
+            hint="Choose an encoder such as BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, DeBERTa or ModernBERT.",
+        )
+
+
+def _check_weights(folder: Path, *, name: str) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+        found = f"only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "no weights"
+        raise CheckpointError(
+            f"--model: {name!r}: expected weights in *.safetensors, found {found}.",
+            hint="Choose a checkpoint with safetensors"
+            + (f", or convert it on a machine where you trust it: {_EDITS_LOADED}." if pickles else "."),
+        )
+    for shard in shards:
+        try:
+            with safe_open(shard, framework="numpy") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"--model: {name!r}: {shard.name} is cut short or damaged: {error}.",
+                hint="Copy or download it again.",
+            ) from error
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Loads a checkpoint's tokenizer, without the truncation and padding that may have been saved with it.
+
+    Raises:
+        CheckpointError: there is none, it cannot be read, or it has no padding token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizer libraries raise plain Exception for corrupt files
+        raise CheckpointError(
+            f"The tokenizer in {str(folder)!r} cannot be loaded: {_first_line(error)}",
+            hint="Expected tokenizer.json, or the vocabulary files of a slow tokenizer, beside config.json.",
+        ) from error
+    if tokenizer.pad_token_id is None:
+        raise CheckpointError(
+            f"The tokenizer in {str(folder)!r} has no padding token, which batches need.",
+            hint="Set one: AutoTokenizer.from_pretrained(...).pad_token = ..., then save_pretrained(FOLDER).",
+        )
+    _forget_saved_truncation(tokenizer)
+    return tokenizer
+
+
+def load_classifier(
+    folder: Path,
+    *,
+    problem_type: str,
+    label_names: Sequence[str],
+    seed: int,
+    dropout: float | None = None,
+) -> Classifier:
+    """Loads a checkpoint as a classifier with the task's labels. Its head is new unless the checkpoint has a fitting one.
+
+    Args:
+        folder: a checked checkpoint folder: `find_checkpoint`.
+        problem_type: transformers' name of it.
+        label_names: in the order of their ids; empty for regression, which has one output.
+        seed: the run's seed; new weights are drawn from its "head" stream.
+        dropout: replaces every dropout probability of the checkpoint.
+
+    Returns:
+        The classifier: fp32 weights whatever type is stored, in training mode off.
+
+    Raises:
+        CheckpointError: the weights do not fit the architecture.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    tokenizer = load_tokenizer(folder)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    stored_names = _stored_label_names(config)
+    config.problem_type = problem_type
+    config.num_labels = len(label_names) or 1
+    if label_names:
+        config.id2label = dict(enumerate(label_names))
+        config.label2id = {name: index for index, name in enumerate(label_names)}
+    if dropout is not None:
+        _set_dropout(config, dropout)
+    try:
+        # The global generator is left as it was: the head's stream is its own.
+        with torch.random.fork_rng(devices=[]), _quiet_transformers():
+            torch.manual_seed(derive_seed(seed, "head"))
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise CheckpointError(
+            f"The checkpoint in {str(folder)!r} cannot be loaded: {_first_line(error)}",
+            hint="Expected a complete checkpoint in Hugging Face layout.",
+        ) from error
+    mismatched = {item[0] for item in report["mismatched_keys"]}
+    new = set(report["missing_keys"]) | mismatched
+    _check_encoder_is_whole(model, new, folder=folder)
+    notes = [_describe_loading(model, new, dropped=set(report["unexpected_keys"]))]
+    if not new and stored_names and label_names:
+        notes += _adopt_head(model, stored_names, list(label_names))
+    return Classifier(model.eval(), tokenizer, tuple(notes))
+
+
+def save_classifier(classifier: Classifier, folder: Path, *, max_length: int) -> None:
+    """Writes model and tokenizer in Hugging Face layout; the folder appears whole or not at all.
+
+    Args:
+        classifier: what to save.
+        folder: is replaced if it exists.
+        max_length: becomes the tokenizer's `model_max_length`, so that other programs cut where training did.
+
+    Raises:
+        OutputError, StorageError: it cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    with storage_errors(folder), _quiet_transformers():
+        shutil.rmtree(temporary, ignore_errors=True)
+        classifier.model.save_pretrained(temporary)
+        classifier.tokenizer.model_max_length = max_length
+        _forget_saved_truncation(classifier.tokenizer)
+        classifier.tokenizer.save_pretrained(temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+
+
+def max_tokens(classifier_config: Any, tokenizer: PreTrainedTokenizerBase, *, asked: int | None) -> int:
+    """Returns the number of tokens to keep per example: what is asked for, or what model and tokenizer allow.
+
+    Raises:
+        ConfigError: more is asked for than the model has positions.
+    """
+    positions = getattr(classifier_config, "max_position_embeddings", None) or 10**9
+    # RoBERTa and its kin number positions from padding_idx + 1, so two of them are never used.
+    if classifier_config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm"}:
+        positions -= 2
+    if classifier_config.model_type in {"deberta", "deberta-v2"} and not classifier_config.position_biased_input:
+        positions = 10**9  # relative positions only
+    allowed = min(positions, tokenizer.model_max_length)
+    if asked is not None and asked > positions:
+        raise ConfigError(
+            f"tokens.max_length: expected at most {positions}, the positions this checkpoint has, found {asked}."
+        )
+    if asked is not None:
+        return asked
+    return int(allowed) if allowed < 10**9 else 512
+
+
+def _check_encoder_is_whole(model: PreTrainedModel, new: set[str], *, folder: Path) -> None:
+    """A new head is normal; a new encoder means that the weights are those of something else.
+
+    A pooler may be new: checkpoints made for masked language modelling have none.
+    """
+    prefix = f"{model.base_model_prefix}."
+    encoder = [name for name in new if name.startswith(prefix) and "pooler" not in name]
+    if encoder:
+        total = sum(1 for name, _ in model.named_parameters() if name.startswith(prefix))
+        raise CheckpointError(
+            f"The checkpoint in {str(folder)!r} lacks {len(encoder)} of the {total} weights of its encoder, "
+            f"for example {min(encoder)!r}.",
+            hint="Its config.json and its weights probably belong to different models.",
+        )
+
+
+def _describe_loading(model: PreTrainedModel, new: set[str], *, dropped: set[str]) -> str:
+    """One line: which weights are new and which of the checkpoint's were not used."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    parts = []
+    if new:
+        count = sum(sizes.get(name, 0) for name in new)
+        parts.append(f"new, to be trained: {_module_names(new)} ({count:,} weights)")
+    else:
+        parts.append("all weights, the head's too, come from the checkpoint")
+    if dropped:
+        parts.append(f"dropped from the checkpoint: {_module_names(dropped)}")
+    return "; ".join(parts)
+
+
+def _module_names(parameters: set[str]) -> str:
+    return ", ".join(sorted({name.rpartition(".")[0] or name for name in parameters}))
+
+
+def _stored_label_names(config: Any) -> list[str] | None:
+    """The checkpoint's own label names in id order; None where it only has the placeholders LABEL_0, LABEL_1, ..."""
+    names = [config.id2label[index] for index in sorted(config.id2label)]
+    return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
+
+
+def _adopt_head(model: PreTrainedModel, stored: list[str], wanted: list[str]) -> list[str]:
+    """Puts the rows of a trained head in the order of the data's labels, so that each keeps its meaning."""
+    import torch
+
+    if stored == wanted:
+        return []
+    if sorted(stored) != sorted(wanted):
+        return [f"the checkpoint's head was trained for other labels ({', '.join(stored)}); training goes on from it"]
+    order = torch.tensor([stored.index(name) for name in wanted])
+    prefix = f"{model.base_model_prefix}."
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.startswith(prefix) and parameter.shape[0] == len(wanted):
+                parameter.copy_(parameter[order])
+    return ["the checkpoint's head has the same labels in another order; its rows were put in the order of the data"]
+
+
+def _set_dropout(config: Any, probability: float) -> None:
+    """Every architecture has its own names for its dropouts; all of them contain the word."""
+    for name, value in config.to_dict().items():
+        if "dropout" in name and isinstance(value, (int, float)) and not isinstance(value, bool):
+            setattr(config, name, probability)
+
+
+def _forget_saved_truncation(tokenizer: PreTrainedTokenizerBase) -> None:
+    """tokenizer.json keeps the truncation and padding of its last use, which would act on whoever loads it next."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars, reports or warnings from transformers inside; what matters becomes a note of textune's."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,166 @@
+"""The run folder: what lies where, in which format. Everything in it is written atomically.
+
+config.yaml            resolved: what was asked and what was chosen
+environment.json       versions, machine, arithmetic chosen and the measured reason
+data.json              source, fingerprint, rows per split, label names, truncation and length statistics
+metrics.jsonl          one line per logged step or evaluation
+summary.json           final metrics per split, timings, samples and tokens per second, peak memory
+predictions/SPLIT.parquet   id, label, prediction, one score per label
+checkpoints/step-N/    committed checkpoints (last and best are kept)
+model/                 the classifier in Hugging Face layout
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.config import Config
+from textune.config_reading import read_config, to_yaml
+from textune.errors import CheckpointError, InputNotFoundError, OutputError
+from textune.files import read_json, storage_errors, write_json, write_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Run:
+    """One run of training, finished or not: its folder and what can be read from it.
+
+    `Run.open(path)` opens an existing one; `textune.train` returns one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model_path = path / "model"
+        self.checkpoints_path = path / "checkpoints"
+        self.predictions_path = path / "predictions"
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """Opens the run in a folder.
+
+        Raises:
+            InputNotFoundError: there is no such folder.
+            CheckpointError: the folder is not a run.
+        """
+        folder = Path(path)
+        if not folder.exists():
+            raise InputNotFoundError(
+                f"There is no run folder {str(folder)!r}.", hint="`textune train --output FOLDER` makes one."
+            )
+        if not _is_run(folder):
+            raise CheckpointError(
+                f"{str(folder)!r} is not a run of textune: it has no config.yaml.",
+                hint="Name the folder that `textune train` printed, the one with config.yaml and model/ in it.",
+            )
+        return cls(folder)
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool, config: Config) -> Run:
+        """Makes the folder and writes config.yaml into it. See `check_output` for what is refused."""
+        check_output(path, overwrite=overwrite)
+        with storage_errors(path):
+            if path.exists():
+                shutil.rmtree(path)
+            path.mkdir(parents=True)
+        run = cls(path)
+        write_text(path / "config.yaml", to_yaml(config))
+        return run
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it was resolved when the run began."""
+        return read_config(self.path / "config.yaml")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Source, fingerprint, columns, label names and statistics of the data."""
+        return self._read("data.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine and arithmetic."""
+        return self._read("environment.json")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Final metrics per split and the cost of training. Raises InputNotFoundError before the run has finished."""
+        return self._read("summary.json")
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One record per logged step or evaluation, in order."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def predictions(self, split: str) -> pa.Table:
+        """The predictions on one split: id, label where known, prediction, one score per label."""
+        import pyarrow.parquet
+
+        path = self.predictions_path / f"{split}.parquet"
+        if not path.exists():
+            known = ", ".join(sorted(file.stem for file in self.predictions_path.glob("*.parquet"))) or "none"
+            raise InputNotFoundError(f"{self.path}: there are no predictions for {split!r}; there are: {known}.")
+        return pyarrow.parquet.read_table(path)
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        """Writes one of the JSON files, atomically."""
+        write_json(self.path / name, value)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends one record to metrics.jsonl; the line reaches the operating system before this returns."""
+        path = self.path / "metrics.jsonl"
+        with storage_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        value = read_json(self.path / name)
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.path / name}: expected a JSON object, found a {type(value).__name__}.")
+        return value
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuses an output folder that would overwrite something or cannot be made.
+
+    Raises:
+        OutputError: it is a file, holds something else than a run, holds a run and `overwrite` is false, or may not
+            be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"--output: {str(path)!r} is a file, expected a folder.", hint="Choose another name.")
+    if path.is_dir() and any(path.iterdir()):
+        if not _is_run(path):
+            raise OutputError(
+                f"--output: the folder {str(path)!r} is not empty and is not a run of textune; nothing was touched.",
+                hint="Choose another folder.",
+            )
+        if not overwrite:
+            raise OutputError(
+                f"--output: {str(path)!r} already holds a run; nothing was touched.",
+                hint="Choose another folder, or say --overwrite to delete that run first.",
+            )
+    existing = next(folder for folder in [path, *path.absolute().parents] if folder.exists())
+    if not os.access(existing, os.W_OK):
+        raise OutputError(f"--output: no permission to write in {str(existing)!r}.", hint="Choose another folder.")
+
+
+def next_free_path(data_name: str, model_name: str) -> Path:
+    """The default output, `runs/DATA-MODEL-N`, with the lowest N that no run has yet."""
+    stem = re.sub(r"[^\w.-]+", "-", f"{data_name}-{model_name}").strip("-.").lower()
+    numbers = (number for number in range(1, 1_000_000) if not Path("runs", f"{stem}-{number}").exists())
+    return Path("runs", f"{stem}-{next(numbers)}")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()

@@ -1,0 +1,1 @@
+"""The training engine: one loop and the pieces it is made of."""

@@ -1,0 +1,136 @@
+"""Checkpoints that are whole or not there: write aside, sync, list every file with its hash, rename.
+
+    checkpoints/step-N/model.safetensors       fp32 weights by parameter name
+                       optimizer.safetensors   AdamW's moments: `exp_avg/NAME`, `exp_avg_sq/NAME`, `step/NAME`
+                       state.json              textune.training.state.TrainingState
+                       manifest.json           written last: format version, size and SHA-256 of every file
+
+A folder without manifest.json, or whose files differ from it, is not a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textune.errors import CheckpointError
+from textune.files import read_json, storage_errors, sync_folder, write_json
+from textune.training.state import TrainingState
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"step-(\d+)")
+
+
+def save_checkpoint(root: Path, state: TrainingState, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Path:
+    """Commits the state at a step boundary to `root/step-N` and returns that folder.
+
+    Raises:
+        OutputError, StorageError: it cannot be written; older checkpoints are as they were.
+    """
+    from safetensors.torch import save_file
+
+    target = root / f"step-{state.step}"
+    temporary = root / f".tmp-step-{state.step}-{os.getpid()}"
+    try:
+        with storage_errors(target):
+            temporary.mkdir(parents=True)
+            save_file(model_tensors(model), temporary / "model.safetensors")
+            save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+            write_json(temporary / "state.json", state.as_json())
+            files = {file.name: _synced_digest(file) for file in sorted(temporary.iterdir())}
+            write_json(temporary / "manifest.json", {"format_version": FORMAT_VERSION, "files": files})
+            if target.exists():  # the same step again, after a resume from an older one
+                shutil.rmtree(target)
+            temporary.rename(target)
+            sync_folder(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def committed(root: Path) -> list[int]:
+    """The steps that have a committed checkpoint, oldest first. Their contents are not verified here."""
+    if not root.is_dir():
+        return []
+    names = (_NAME.fullmatch(folder.name) for folder in root.iterdir() if (folder / "manifest.json").is_file())
+    return sorted(int(match[1]) for match in names if match)
+
+
+def remove_old(root: Path, *, keep: int, best: int | None) -> None:
+    """Removes all checkpoints but the last `keep` and the best."""
+    steps = committed(root)
+    for step in steps[:-keep]:
+        if step != best:
+            shutil.rmtree(root / f"step-{step}")
+
+
+def verify(folder: Path) -> None:
+    """Compares every file of a checkpoint with its manifest.
+
+    Raises:
+        CheckpointError: a file is missing, cut short or altered; names it.
+    """
+    files = read_json(folder / "manifest.json").get("files", {})
+    for name, expected in files.items():
+        file = folder / name
+        found = _digest(file) if file.is_file() else None
+        if found != expected:
+            state = "is missing" if found is None else "has been cut short or altered"
+            raise CheckpointError(
+                f"The checkpoint {str(folder)!r} is damaged: {name} {state}.", hint="Use an older checkpoint."
+            )
+
+
+def load_weights(folder: Path, model: PreTrainedModel) -> None:
+    """Copies a verified checkpoint's weights into the model.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or belongs to another model.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    verify(folder)
+    stored = load_file(folder / "model.safetensors")
+    wanted = model_tensors(model)
+    if stored.keys() != wanted.keys():
+        odd = sorted(stored.keys() ^ wanted.keys())
+        raise CheckpointError(f"The checkpoint {str(folder)!r} belongs to another model: {odd[0]!r} does not match.")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(stored[name])
+
+
+def model_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Parameters, each once even where modules share it, and the buffers that belong to the model's state."""
+    persistent = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+    return {name: tensor.detach() for name, tensor in {**dict(model.named_parameters()), **buffers}.items()}
+
+
+def _optimizer_tensors(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{key}/{names[parameter]}": tensor
+        for parameter, moments in optimizer.state.items()
+        for key, tensor in moments.items()
+    }
+
+
+def _synced_digest(file: Path) -> dict[str, int | str]:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+    return _digest(file)
+
+
+def _digest(file: Path) -> dict[str, int | str]:
+    with file.open("rb") as stream:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

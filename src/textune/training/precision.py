@@ -1,0 +1,134 @@
+"""Which arithmetic runs fastest here at the accuracy asked for, and why it was chosen: measured, not assumed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+# A product of this size takes a few milliseconds on one core, and as long as those of a small encoder.
+PROBE_SIZE = 768
+PROBE_SECONDS = 0.08
+# fp32 rounds a product of this size to about 3e-7. An arithmetic that calls itself fp32 has to stay near that.
+FP32_ERROR = 2e-6
+# bf16 costs conversions besides the products, so that it has to be clearly faster in those.
+BF16_GAIN = 1.3
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The rate and the accuracy of one kind of matrix product.
+
+    Attributes:
+        name: `fp32-blas`, `fp32-onednn` (CPU), `fp32`, `tf32` (CUDA), or `bf16`.
+        gflops: 10^9 floating-point operations per second.
+        relative_error: norm of the difference to the product in float64, over the norm of that.
+    """
+
+    name: str
+    gflops: float
+    relative_error: float
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The choice: `precision` of the products in training, how fp32 products are computed, and the reason in words."""
+
+    precision: str
+    fp32_mode: str
+    reason: str
+    measurements: tuple[Measurement, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Computes fp32 products in the chosen mode inside the block and as before after it."""
+        import torch
+
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(_TORCH_MODE[self.fp32_mode])
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        """The context of a training pass: torch's autocast for bf16, nothing for fp32."""
+        import torch
+
+        if self.precision == "bf16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+# torch's switch between kernels for fp32 products. On a CPU, "medium" means oneDNN instead of BLAS.
+_TORCH_MODE = {"fp32-blas": "highest", "fp32-onednn": "medium", "fp32": "highest", "tf32": "high"}
+
+
+def measure(device: torch.device) -> list[Measurement]:
+    """Times one product per arithmetic; a few tenths of a second altogether."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(PROBE_SIZE, PROBE_SIZE, generator=generator) for _ in range(2))
+    exact = left.double() @ right.double()
+    left, right = left.to(device), right.to(device)
+    modes = ["fp32-blas", "fp32-onednn"] if device.type == "cpu" else ["fp32"]
+    if device.type == "cuda":
+        modes.append("tf32")
+    found = []
+    before = torch.get_float32_matmul_precision()
+    try:
+        for mode in modes:
+            torch.set_float32_matmul_precision(_TORCH_MODE[mode])
+            found.append(_time_product(mode, left, right, exact))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    found.append(_time_product("bf16", left.bfloat16(), right.bfloat16(), exact))
+    return found
+
+
+def choose(asked: str, device: torch.device) -> Arithmetic:
+    """Measures and chooses.
+
+    Args:
+        asked: `fp32`, `bf16`, or `auto`: bf16 where its products are clearly faster, otherwise fp32.
+        device: where training runs.
+
+    Returns:
+        The fastest mode for fp32 products that keeps fp32 accuracy, and the precision of training.
+    """
+    measurements = {item.name: item for item in measure(device)}
+    exact_enough = [item for name, item in measurements.items() if name != "bf16" and item.relative_error <= FP32_ERROR]
+    best = max(exact_enough, key=lambda item: item.gflops, default=next(iter(measurements.values())))
+    bf16 = measurements["bf16"]
+    ratio = bf16.gflops / best.gflops
+    precision = asked if asked != "auto" else ("bf16" if ratio >= BF16_GAIN else "fp32")
+    measured = f"{best.name} {best.gflops:,.0f} GFLOP/s, bf16 {bf16.gflops:,.0f} GFLOP/s ({ratio:.1f} x)"
+    why = "as asked" if asked != "auto" else f"bf16 pays from {BF16_GAIN} x"
+    return Arithmetic(precision, best.name, f"{precision}: {why}; measured {measured}", tuple(measurements.values()))
+
+
+def _time_product(name: str, left: torch.Tensor, right: torch.Tensor, exact: torch.Tensor) -> Measurement:
+    import torch
+
+    product = left @ right  # also warms up
+    error = float((product.double().cpu() - exact).norm() / exact.norm())
+    best, started = float("inf"), time.perf_counter()
+    while time.perf_counter() - started < PROBE_SECONDS:
+        begin = time.perf_counter()
+        torch.mm(left, right)
+        if left.is_cuda:
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - begin)
+    return Measurement(name, 2 * PROBE_SIZE**3 / best / 1e9, error)
