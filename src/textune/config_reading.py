@@ -104,7 +104,7 @@ def explanations() -> dict[str, str]:
 
 
 @cache
-def _fields() -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+def option_fields() -> dict[str, tuple[dataclasses.Field[Any], Any]]:
     """Every option by dotted name, with its dataclass field and its resolved type."""
     known: dict[str, tuple[dataclasses.Field[Any], Any]] = {}
     for section, kind in typing.get_type_hints(Config).items():
@@ -154,10 +154,10 @@ def _load_yaml(path: Path) -> Any:
 def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
     sections: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(Config)}
     for name, value in values.items():
-        if name not in _fields():
+        if name not in option_fields():
             problems.append(f"There is no option {name!r}.{_suggest(name)}")
             continue
-        field, kind = _fields()[name]
+        field, kind = option_fields()[name]
         try:
             section, key = name.split(".")
             sections[section][key] = _convert(value, kind, field.metadata)
@@ -174,8 +174,8 @@ def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
 def _suggest(name: str) -> str:
     """The nearest full name, also when the section was left out or was the wrong one."""
     key = name.rpartition(".")[2]
-    same_key = [known for known in _fields() if known.rpartition(".")[2] == key]
-    return f" Did you mean {same_key[0]!r}?" if same_key else did_you_mean(name, _fields())
+    same_key = [known for known in option_fields() if known.rpartition(".")[2] == key]
+    return f" Did you mean {same_key[0]!r}?" if same_key else did_you_mean(name, option_fields())
 
 
 def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
@@ -191,7 +191,7 @@ def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
         return _convert(value, next(option for option in options if option is not types.NoneType), metadata)
     if typing.get_origin(kind) is Literal:
         if value not in options:
-            raise ValueError(f"expected {_either(options)}, found {value!r}{did_you_mean(str(value), options)}")
+            raise ValueError(f"expected {_either(options)}, found {value!r}")
         return value
     if typing.get_origin(kind) is tuple:
         items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value

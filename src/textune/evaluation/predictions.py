@@ -100,7 +100,7 @@ def decide(logits: FloatArray, problem_type: str) -> npt.NDArray[Any]:
         return logits[:, 0]
     if problem_type == MULTI_LABEL:
         return (logits >= 0).astype(np.float32)
-    return logits.argmax(axis=-1)
+    return np.asarray(logits.argmax(axis=-1))
 
 
 def name_labels(labels: npt.NDArray[Any], label_set: LabelSet) -> list[Any]:

@@ -183,10 +183,9 @@ def load_classifier(
         CheckpointError: the weights do not fit the architecture.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     tokenizer = load_tokenizer(folder)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = _load_config(folder)
     stored_names = _stored_label_names(config)
     config.problem_type = problem_type
     config.num_labels = len(label_names) or 1
@@ -195,25 +194,10 @@ def load_classifier(
         config.label2id = {name: index for index, name in enumerate(label_names)}
     if dropout is not None:
         _set_dropout(config, dropout)
-    try:
-        # The global generator is left as it was: the head's stream is its own.
-        with torch.random.fork_rng(devices=[]), _quiet_transformers():
-            torch.manual_seed(derive_seed(seed, "head"))
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    except Exception as error:
-        raise CheckpointError(
-            f"The checkpoint in {str(folder)!r} cannot be loaded: {_first_line(error)}",
-            hint="Expected a complete checkpoint in Hugging Face layout.",
-        ) from error
+    # The global generator is left as it was: the head's stream is its own.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "head"))
+        model, report = _load_model(folder, config)
     mismatched = {item[0] for item in report["mismatched_keys"]}
     new = set(report["missing_keys"]) | mismatched
     _check_encoder_is_whole(model, new, folder=folder)
@@ -221,6 +205,22 @@ def load_classifier(
     if not new and stored_names and label_names:
         notes += _adopt_head(model, stored_names, list(label_names))
     return Classifier(model.eval(), tokenizer, tuple(notes))
+
+
+def load_trained(folder: Path) -> Classifier:
+    """Loads a classifier as it was saved, head and label names included.
+
+    Raises:
+        CheckpointError: it has no trained head, or its weights do not fit.
+    """
+    model, report = _load_model(folder, _load_config(folder))
+    new = set(report["missing_keys"]) | {item[0] for item in report["mismatched_keys"]}
+    if new:
+        raise CheckpointError(
+            f"The checkpoint in {str(folder)!r} is not a trained classifier: it lacks {_module_names(new)}.",
+            hint="Train it first: textune train --model ...",
+        )
+    return Classifier(model.eval(), load_tokenizer(folder), ())
 
 
 def save_classifier(classifier: Classifier, folder: Path, *, max_length: int) -> None:
@@ -266,6 +266,43 @@ def max_tokens(classifier_config: Any, tokenizer: PreTrainedTokenizerBase, *, as
     if asked is not None:
         return asked
     return int(allowed) if allowed < 10**9 else 512
+
+
+def _load_config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever a wrong value makes the configuration's own code raise
+        raise CheckpointError(
+            f"config.json in {str(folder)!r} cannot be used: {_first_line(error)}",
+            hint="Copy or download the checkpoint again.",
+        ) from error
+
+
+def _load_model(folder: Path, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Builds the classifier with fp32 weights and transformers' report of which fitted."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        with _quiet_transformers():
+            loaded = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise CheckpointError(
+            f"The checkpoint in {str(folder)!r} cannot be loaded: {_first_line(error)}",
+            hint="Expected a complete checkpoint in Hugging Face layout.",
+        ) from error
+    return loaded  # type: ignore[no-any-return]
 
 
 def _check_encoder_is_whole(model: PreTrainedModel, new: set[str], *, folder: Path) -> None:

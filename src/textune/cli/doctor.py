@@ -1,0 +1,35 @@
+"""`textune doctor`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def doctor(device: str, as_json: bool) -> None:
+    """Print versions, cores and the measured rate of matrix products in each arithmetic."""
+    import torch
+
+    from textune.environment import cores, describe, find_device
+    from textune.training.precision import choose
+
+    found = find_device(device)
+    torch.set_num_threads(cores())
+    arithmetic = choose("auto", found)
+    facts = describe(found, arithmetic)
+    del facts["command"]
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name in ("textune", "python", "platform", "processor", "cores", "threads", "device"):
+        click.echo(f"{name:<14}{facts[name]}")
+    for name, version in facts["packages"].items():
+        click.echo(f"{name:<14}{version}")
+    click.echo("\nmatrix products, measured now:")
+    for item in arithmetic.measurements:
+        click.echo(f"  {item.name:<12}{item.gflops:10,.0f} GFLOP/s   relative error {item.relative_error:.1e}")
+    click.echo(f"\n--precision auto takes {arithmetic.reason}")

@@ -1,0 +1,121 @@
+"""The command `textune`: finds the subcommand, and turns errors into one message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from textune import __version__
+from textune.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, TextuneError, did_you_mean
+
+# Name -> what it does. Each is the function of that name in textune.cli.NAME, imported only when it is called.
+COMMANDS = {
+    "train": "Fine-tune a checkpoint on labelled text and measure it.",
+    "predict": "Label the texts of a file with a finished run.",
+    "evaluate": "Score a finished run on other labelled data.",
+    "config": "Print every option with its meaning and default.",
+    "doctor": "Print versions, cores and the measured speed of this machine.",
+}
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    training stopped: a loss or gradient was not finite
+  2    an option, flag or configuration is wrong
+  65   the data or the checkpoint cannot be used
+  66   a file or folder is missing
+  69   the hub or an optional package is missing
+  70   an error of textune itself
+  73   the output cannot be created
+  74   writing failed half way, for example a full disk
+  130  interrupted (Ctrl-C)"""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one only when it is run, so that `--help` is quick."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"textune.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = arguments[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            raise click.UsageError(f"There is no command {name!r}.{did_you_mean(name, COMMANDS)}", context)
+        return super().resolve_command(context, arguments)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, message="textune %(version)s")
+def cli() -> None:
+    """Fine-tune pretrained transformer encoders for text classification.
+
+    \b
+    textune train                                   the bundled sample, the packaged checkpoint
+    textune train --data reviews.csv --model bert-base-uncased --output runs/reviews
+    textune predict runs/reviews new.csv -o labelled.csv
+
+    `textune COMMAND --help` explains each command.
+    """
+
+
+def main() -> NoReturn:
+    """Runs the command line and ends the process with the exit code of the table above."""
+    # A fork after the tokenizer's threads have started makes it warn; textune starts its processes by spawning.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command line with these arguments and returns the exit code; errors go to standard error."""
+    try:
+        result = cli.main(arguments, prog_name="textune", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was committed before stays", err=True)
+        return EXIT_INTERRUPTED
+    except TextuneError as error:
+        _say(error)
+        return error.exit_code
+    except BrokenPipeError:  # the reader, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("TEXTUNE_DEBUG"):
+            raise
+        click.echo(
+            f"error: textune has made a mistake: {type(error).__name__}: {error}\n"
+            "TEXTUNE_DEBUG=1 in the environment shows where. Please report it.",
+            err=True,
+        )
+        return EXIT_INTERNAL
+    return result if isinstance(result, int) else 0
+
+
+def _say(error: TextuneError) -> None:
+    click.echo(f"error: {error.message}", err=True)
+    if error.hint is not None:
+        click.echo(f"  {error.hint}", err=True)

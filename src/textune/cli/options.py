@@ -1,0 +1,50 @@
+"""Flags made from the configuration, so that each option is described in one place."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import click
+
+from textune.config import SHORT_NAMES
+from textune.config_reading import explanations, option_fields
+
+_METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
+_FILES = {"data.validation", "data.test", "data.local_copy", "run.output"}
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def config_flags(names: Iterable[str]) -> Decorator:
+    """Adds a flag for each of these short names. Values stay text: the configuration checks them all at once."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(list(names)):
+            function = _flag(name)(function)
+        return function
+
+    return decorate
+
+
+def _flag(name: str) -> Decorator:
+    dotted = SHORT_NAMES[name]
+    field, kind = option_fields()[dotted]
+    text = explanations()[dotted].replace("`", "")
+    flags = [f"--{name.replace('_', '-')}", *(["-o"] if name == "output" else [])]
+    if kind is bool:
+        return click.option(*flags, name, is_flag=True, default=None, help=text)
+    if field.default is not None:
+        text += f"  [default: {field.default}]"
+    return click.option(*flags, name, metavar=_metavar(dotted, kind, field.metadata), help=text)
+
+
+def _metavar(dotted: str, kind: Any, metadata: typing.Mapping[str, Any]) -> str:
+    if isinstance(kind, types.UnionType):
+        kind = next(option for option in typing.get_args(kind) if option is not types.NoneType)
+    if typing.get_origin(kind) is Literal:
+        return "|".join(str(option) for option in typing.get_args(kind))
+    if metadata.get("duration"):
+        return "DURATION"
+    return "PATH" if dotted in _FILES else _METAVARS.get(kind, "TEXT")

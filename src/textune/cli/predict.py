@@ -1,0 +1,74 @@
+"""`textune predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run")
+@click.argument("input")
+@click.option("--output", "-o", required=True, metavar="FILE", help="Where to write: .csv, .tsv, .jsonl or .parquet.")
+@click.option("--text", metavar="TEXT", help="Column with the text; that of training when not given.")
+@click.option("--text-pair", metavar="TEXT", help="Column with the second text; that of training when not given.")
+@click.option("--delimiter", metavar="TEXT", help="What separates the fields of a CSV file; found by itself.")
+@click.option("--drop-bad-rows", is_flag=True, help="Leave out rows that cannot be read, and count them.")
+@click.option("--only-predictions", is_flag=True, help="Do not copy the input's columns to the output.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Texts scored at once.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
+@click.option("--quiet", is_flag=True, help="Show errors and nothing else.")
+def predict(
+    run: str,
+    input: str,
+    output: str,
+    text: str | None,
+    text_pair: str | None,
+    delimiter: str | None,
+    drop_bad_rows: bool,
+    only_predictions: bool,
+    batch_size: int,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Label the texts of a file with a finished run.
+
+    RUN is a run folder, a model folder or a hub model; INPUT a .csv, .tsv, .json, .jsonl or .parquet file of any size.
+    Rows keep their order. The output has the input's columns, `prediction`, and the score of each label.
+
+    \b
+    textune predict runs/reviews new.csv -o labelled.csv
+    """
+    from textune.data.readers import existing_file
+    from textune.display import Display, default_display
+    from textune.serving.files import check_target, predict_file
+    from textune.serving.predictor import Predictor
+
+    source, target = existing_file(input), Path(output)
+    check_target(target, overwrite=overwrite)
+    display = Display() if quiet else default_display()
+    try:
+        predictor = Predictor.load(run, batch_size=batch_size, device=device)
+        with display.progress(f"predicting {source.name}", None) as advance:
+            report = predict_file(
+                predictor,
+                source,
+                target,
+                text=text,
+                text_pair=text_pair,
+                delimiter=delimiter,
+                drop_bad_rows=drop_bad_rows,
+                input_columns=not only_predictions,
+                overwrite=overwrite,
+                on_progress=advance,
+            )
+        for note in report.notes:
+            display.note(note)
+        for reason, count in report.dropped.items():
+            display.warning(f"{count:,} rows left out: {reason}")
+        display.note(f"{report.rows:,} rows predicted: {target}")
+    finally:
+        display.close()

@@ -1,0 +1,56 @@
+"""`textune train`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from textune.cli.options import config_flags
+from textune.config import SHORT_NAMES
+from textune.config_reading import parse_assignment
+
+
+@click.command()
+@config_flags(["data", "model", "output"])
+@click.option("--epochs", metavar="X", help="Passes over the training rows; the same as --duration Xepochs.")
+@config_flags([name for name in SHORT_NAMES if name not in {"data", "model", "output"}])
+@click.option("--config", "config", metavar="FILE", help="YAML file with any of the options; flags override it.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Any other option by its full name, as --set training.adam_beta2=0.98; `textune config` lists them.",
+)
+@click.option("--quiet", is_flag=True, help="Show errors and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run's summary as JSON on standard output.")
+def train(config: str | None, assignments: tuple[str, ...], quiet: bool, as_json: bool, **flags: Any) -> None:
+    """Fine-tune a checkpoint on labelled text and measure it.
+
+    \b
+    textune train                                              the bundled sample, the packaged checkpoint
+    textune train --data reviews.csv --text review --label stars --output runs/reviews
+    textune train --data glue/mrpc --model bert-base-uncased --epochs 3 --seed 1
+
+    Makes a run folder with the classifier in Hugging Face layout (model/), its metrics (summary.json), every
+    prediction (predictions/) and what it was made from. DURATION is a number with its unit: 500steps, 2epochs,
+    10%, 2000examples.
+    """
+    from textune.display import Display, default_display
+    from textune.finetune import train as fine_tune
+
+    options = {name: value for name, value in flags.items() if value is not None}
+    run = fine_tune(
+        config=config,
+        settings=dict(parse_assignment(text) for text in assignments),
+        display=Display() if quiet else default_display(),
+        **options,
+    )
+    if as_json:
+        click.echo(json.dumps({"run": str(run.path), **run.summary}, indent=2, ensure_ascii=False))
+    elif not quiet:
+        from textune.cli.tables import print_run
+
+        print_run(run)

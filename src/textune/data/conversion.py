@@ -1,0 +1,194 @@
+"""Files to typed splits: read once, written as Arrow below the cache folder, opened memory-mapped ever after."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from textune.data.arrow_files import hash_files, merge_schemas, rewrite, write_tables
+from textune.data.cache import cache_root, make_folder_once
+from textune.data.glue import GlueTask, as_hub_tables, read_official
+from textune.data.readers import existing_file, format_of, read_batches
+from textune.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+_CONVERSION = 1
+"""Counts up when the conversion changes, so that what an older textune cached is not taken for its result."""
+
+_DELIMITED = ("csv", "tsv")
+_CONTENTS = "contents.json"
+
+Dropped = Mapping[str, Mapping[str, int]]
+"""Rows left out: split -> reason -> count."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files to convert, before they are read."""
+
+    name: str
+    """Short name of the data."""
+    location: str
+    """What the files are, for messages."""
+    splits: Mapping[str, tuple[Path, ...]]
+    """The files of each split."""
+    official: frozenset[str] = frozenset()
+    """Splits in the format of the official GLUE download."""
+    task: GlueTask | None = None
+    """The GLUE task whose columns the result shall have."""
+    notes: tuple[str, ...] = ()
+    """What the user should be told about the choice of files."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What the files held."""
+
+    splits: DatasetDict
+    fingerprint: str
+    dropped: Dropped
+    notes: tuple[str, ...]
+
+
+def convert(files: Files, *, delimiter: str | None, drop_bad_rows: bool) -> Converted:
+    """Reads the files, or opens what an earlier call has made of the same contents.
+
+    Raises:
+        ConfigError: a delimiter, and no CSV or TSV file.
+        DataError, InputNotFoundError: the files cannot be read, or their splits do not go together.
+        OutputError, StorageError: the cache cannot be written.
+    """
+    formats = {split: [_format(path, split, files) for path in paths] for split, paths in files.splits.items()}
+    if delimiter is not None and not any(kind in _DELIMITED for kinds in formats.values() for kind in kinds):
+        raise ConfigError(f"--delimiter is for .csv and .tsv files; {files.location} has none.")
+    options = {
+        "conversion": _CONVERSION,
+        "formats": formats,
+        "task": files.task.name if files.task else None,
+        "delimiter": delimiter,
+        "drop_bad_rows": drop_bad_rows,
+    }
+    before = _stamps(files)
+    fingerprint = hash_files(files.splits, options=options)
+
+    def fill(folder: Path) -> None:
+        _write_splits(files, folder, delimiter=delimiter, drop_bad_rows=drop_bad_rows)
+        if _stamps(files) != before:
+            raise DataError(f"{files.location} was changed while it was read.", hint="Start again when it is complete.")
+
+    target = cache_root("data") / fingerprint
+    splits, dropped = _open(make_folder_once(target, fill)) or _remade(target, fill)
+    return Converted(splits, fingerprint, dropped, _row_notes(files, splits, dropped))
+
+
+def _format(path: Path, split: str, files: Files) -> str:
+    return "glue" if split in files.official else format_of(path)
+
+
+def _stamps(files: Files) -> list[tuple[int, int]]:
+    stats = [existing_file(path).stat() for paths in files.splits.values() for path in paths]
+    return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+
+
+def _write_splits(files: Files, folder: Path, *, delimiter: str | None, drop_bad_rows: bool) -> None:
+    schemas: dict[str, pa.Schema] = {}
+    contents: dict[str, dict[str, Any]] = {}
+    for split in files.splits:
+        dropped: dict[str, int] = {}
+        tables = _tables(files, split, delimiter=delimiter, drop_bad_rows=drop_bad_rows, dropped=dropped)
+        schemas[split] = write_tables(tables, folder / f"{split}.arrow")
+        contents[split] = {"dropped": dropped}
+    for split, schema in uniform_schemas(schemas).items():
+        path = folder / f"{split}.arrow"
+        if schema != schemas[split]:
+            rewrite(path, schema)
+        contents[split]["bytes"] = path.stat().st_size
+    (folder / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
+
+
+def _tables(
+    files: Files, split: str, *, delimiter: str | None, drop_bad_rows: bool, dropped: dict[str, int]
+) -> Iterator[pa.Table]:
+    """The tables of one split; `dropped` is filled by the time the last one is read."""
+    paths = files.splits[split]
+    if split in files.official and files.task is not None:
+        tables, counts = read_official(files.task, split, paths, drop_bad_rows=drop_bad_rows)
+        yield from tables
+        dropped.update(counts)
+        return
+    for path in paths:
+        own_delimiter = delimiter if format_of(path) in _DELIMITED else None
+        reader = read_batches(path, delimiter=own_delimiter, drop_bad_rows=drop_bad_rows)
+        yield from as_hub_tables(reader, files.task, path=path) if files.task else reader
+        for reason, count in reader.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+
+
+def uniform_schemas(schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Schema]:
+    """Returns the schemas of the splits with equal types for equal names, in the order of the training split.
+
+    Raises:
+        DataError: a split lacks columns or has others (a test split may lack one, the label), or text where another has
+            numbers.
+    """
+    reference = "train" if "train" in schemas else next(iter(schemas))
+    merged = schemas[reference]
+    for split, schema in schemas.items():
+        missing = [name for name in schemas[reference].names if name not in schema.names]
+        extra = [name for name in schema.names if name not in schemas[reference].names]
+        if extra or (missing and not (split.startswith("test") and len(missing) == 1)):
+            differences = [f"lacks {', '.join(map(repr, missing))}"] if missing else []
+            differences += [f"has {', '.join(map(repr, extra))} besides"] if extra else []
+            near = did_you_mean(missing[0], extra) if missing else ""
+            raise DataError(
+                f"The splits differ in their columns: {split} {' and '.join(differences)}; {reference} has "
+                f"{', '.join(schemas[reference].names)}.{near}",
+                hint="Give the splits the same columns; only test may lack the label.",
+            )
+        merged = merge_schemas(merged, schema, of=f"The split {split!r}")
+    return {
+        split: pa.schema([field for field in merged if field.name in schema.names], metadata=schema.metadata)
+        for split, schema in schemas.items()
+    }
+
+
+def _open(folder: Path) -> tuple[DatasetDict, Dropped] | None:
+    """The converted splits and their dropped rows, or None if the cached files are damaged."""
+    import datasets
+
+    try:
+        contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
+        paths = {split: folder / f"{split}.arrow" for split in contents}
+        if any(path.stat().st_size != contents[split]["bytes"] for split, path in paths.items()):
+            return None
+        splits = datasets.DatasetDict({split: datasets.Dataset.from_file(str(path)) for split, path in paths.items()})
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    return splits, {split: about["dropped"] for split, about in contents.items() if about["dropped"]}
+
+
+def _remade(target: Path, fill: Callable[[Path], None]) -> tuple[DatasetDict, Dropped]:
+    shutil.rmtree(target, ignore_errors=True)
+    opened = _open(make_folder_once(target, fill))
+    if opened is None:
+        raise DataError(f"What was just written to {target} cannot be read.", hint="Check the disk.")
+    return opened
+
+
+def _row_notes(files: Files, splits: DatasetDict, dropped: Dropped) -> tuple[str, ...]:
+    notes = []
+    for split, reasons in dropped.items():
+        listed = ", ".join(f"{count:,} ({reason})" for reason, count in reasons.items())
+        notes.append(f"{split}: left out {sum(reasons.values()):,} rows that cannot be read: {listed}.")
+    for split in files.official:
+        if files.task is not None and (expected := files.task.num_rows[split]) != len(splits[split]):
+            notes.append(f"{split}: {len(splits[split]):,} rows; glue/{files.task.name} on the hub has {expected:,}.")
+    return tuple(notes)

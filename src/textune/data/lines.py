@@ -1,0 +1,214 @@
+"""Text files as numbered lines, compressed or not, and the account of the rows that cannot be read."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NoReturn, TypeVar, cast
+
+from textune.errors import DataError, InputNotFoundError, UnavailableError
+
+MAX_RECORD_BYTES = 8 * 2**20
+"""A longer line, CSV record or JSON object is not text to classify but a broken file."""
+
+RowT = TypeVar("RowT")
+
+_SHOWN = 20
+_LOOK_AHEAD = 100_000
+_BUFFER_BYTES = 2**20
+_BATCH_CHARACTERS = 32 * 2**20
+_READ_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
+
+
+@dataclass
+class BadRows:
+    """The rows of one file that cannot be read: gathered into one error, or counted when they are to be dropped.
+
+    After the first bad row reading goes on for a while (to the twentieth bad row, or 100,000 further lines), so that
+    one error names them together.
+    """
+
+    path: Path
+    drop: bool = False
+    unit: str = "line"
+    hint: str = "Correct the file, or leave such rows out with --drop-bad-rows."
+    dropped: dict[str, int] = field(default_factory=dict)
+    _found: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, number: int, reason: str, found: str | None = None) -> None:
+        """Records that line (or row) `number`, 1-based, is unusable.
+
+        Args:
+            reason: the kind of defect, in words that can be counted, such as "invalid UTF-8".
+            found: the particular defect, where the reason does not say it all.
+        """
+        if self.drop:
+            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+            return
+        self._found.append((number, found or reason))
+        if len(self._found) >= _SHOWN:
+            self.stop(number)
+
+    @property
+    def any_found(self) -> bool:
+        """Whether rows read from now on are read only to find more bad ones."""
+        return bool(self._found)
+
+    def check(self, number: int) -> None:
+        """Raises what was found once the look-ahead is used up at line `number`."""
+        if self._found and number > self._found[0][0] + _LOOK_AHEAD:
+            self.stop(number)
+
+    def stop(self, number: int | None = None) -> None:
+        """Raises DataError if anything was found; `number` is the last line looked at, None at the end of the file."""
+        if not self._found:
+            return
+        count = f"{len(self._found)} {self.unit}{'s' if len(self._found) > 1 else ''}"
+        looked = "" if number is None else f" among the first {number:,}"
+        details = "\n".join(f"  {self.unit} {at}: {what}" for at, what in self._found)
+        raise DataError(
+            f"{self.path}: {count}{looked} cannot be read.\n{details}",
+            hint=self.hint,
+        )
+
+    def fail(self, number: int, found: str, *, hint: str | None = None) -> NoReturn:
+        """Raises DataError for a defect after which nothing more can be read, with what was found before it."""
+        details = "\n".join(f"  {self.unit} {at}: {what}" for at, what in [*self._found, (number, found)])
+        raise DataError(f"{self.path}: cannot be read further.\n{details}", hint=hint or "Correct the file.")
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Opens a file for reading; .gz, .bz2, .xz and (where Python itself can) .zst are expanded as they are read.
+
+    Raises:
+        UnavailableError: a .zst file, and this Python has no `compression.zstd`.
+        InputNotFoundError: the file cannot be opened.
+    """
+    opener = _OPENERS.get(path.suffix.lower())
+    try:
+        if opener is None:
+            return path.open("rb", buffering=_BUFFER_BYTES)
+        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, opener(path, "rb")), _BUFFER_BYTES))
+    except OSError as error:
+        raise InputNotFoundError(f"Cannot open {str(path)!r}: {error.strerror or error}.") from error
+
+
+def _zstd_open(path: Path, mode: str) -> object:
+    try:
+        zstd = importlib.import_module("compression.zstd")
+    except ImportError as error:
+        raise UnavailableError(
+            f"{path}: reading .zst needs Python 3.14 or later.", hint=f"Expand it first: zstd -d {path.name}"
+        ) from error
+    return zstd.open(path, mode)
+
+
+_OPENERS: dict[str, Callable[[Path, str], object]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _zstd_open,
+}
+
+COMPRESSIONS = tuple(_OPENERS)
+"""Endings of compressed files, which are expanded as they are read."""
+
+
+def read_chunks(stream: BinaryIO, path: Path, size: int) -> Iterator[bytes]:
+    """Yields the contents in pieces of up to `size` bytes; damaged compression or a failing disk is a DataError."""
+    while chunk := _guarded(stream.read, path, size):
+        yield chunk
+
+
+def _guarded(read: Callable[[int], bytes], path: Path, size: int) -> bytes:
+    try:
+        return read(size)
+    except Exception as error:
+        # compression.zstd.ZstdError has no base class of its own and cannot be imported everywhere.
+        if not isinstance(error, _READ_ERRORS) and type(error).__name__ != "ZstdError":
+            raise
+        kind = path.suffix.lower()
+        if kind in COMPRESSIONS:
+            raise DataError(
+                f"{path}: expected {kind[1:]}-compressed data, found damage or an early end ({error}).",
+                hint="Fetch or compress the file again.",
+            ) from error
+        raise InputNotFoundError(f"Cannot read {str(path)!r}: {error}.") from error
+
+
+def batches_of(
+    rows: Iterable[tuple[int, RowT, int]], batch_rows: int, bad: BadRows
+) -> Iterator[list[tuple[int, RowT]]]:
+    """Groups (number, row, size in characters) into batches of up to `batch_rows` rows and about 32 MiB.
+
+    Nothing is yielded once a bad row was found: the rest is read only to find other bad rows, which are raised here.
+    """
+    batch: list[tuple[int, RowT]] = []
+    characters = 0
+    for number, row, size in rows:
+        if bad.any_found:
+            continue
+        batch.append((number, row))
+        characters += size
+        if len(batch) >= batch_rows or characters > _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    bad.stop()
+    if batch:
+        yield batch
+
+
+def read_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
+    """Yields (line number from 1, line with its line end), decoded strictly as UTF-8; a byte order mark is accepted.
+
+    Lines end at "\\n" only: U+2028 or a lone carriage return inside a text does not split it. A line with invalid
+    UTF-8, a NUL byte or more than 8 MiB goes to `bad`.
+    """
+    with open_bytes(path) as stream:
+        number = 0
+        while line := _guarded(stream.readline, path, MAX_RECORD_BYTES + 1):
+            number += 1
+            if number == 1:
+                line = without_byte_order_mark(line, bad)
+            if len(line) > MAX_RECORD_BYTES:
+                _skip_long_line(stream, number, bad)
+                continue
+            if b"\0" in line:
+                bad.add(number, "NUL byte", f"a NUL byte at column {line.index(0) + 1}; this is not a text line")
+                continue
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                bad.add(number, "invalid UTF-8", f"not UTF-8: byte 0x{byte:02x} at column {error.start + 1}")
+                continue
+            yield number, text
+            bad.check(number)
+
+
+def without_byte_order_mark(line: bytes, bad: BadRows) -> bytes:
+    """Returns the first line or piece of a file without the UTF-8 mark; UTF-16 is a DataError that says so."""
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        bad.fail(1, "UTF-16 text; expected UTF-8", hint="Save the file as UTF-8.")
+    return line.removeprefix(b"\xef\xbb\xbf")
+
+
+def _skip_long_line(stream: BinaryIO, number: int, bad: BadRows) -> None:
+    if not bad.drop:
+        limit = MAX_RECORD_BYTES // 2**20
+        bad.fail(
+            number,
+            f"a line of more than {limit} MiB",
+            hint="Break it up, or leave such rows out with --drop-bad-rows.",
+        )
+    bad.add(number, "line over 8 MiB")
+    while rest := _guarded(stream.readline, bad.path, _BUFFER_BYTES):
+        if rest.endswith(b"\n"):
+            break

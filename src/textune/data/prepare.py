@@ -1,0 +1,140 @@
+"""From what the user named to typed rows in splits with known parts: the data half of the way, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.data.rows import to_rows
+from textune.data.schema import Schema, resolve_schema
+from textune.data.sources import Source, load_source
+from textune.data.splits import SplitRoles, add_validation_split, split_roles, train_split
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+    from textune.config import DataConfig
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Typed, checked rows and how they came about.
+
+    Attributes:
+        source: what was read.
+        schema: what its columns mean.
+        rows: the splits, with the columns of `textune.data.rows.Rows`.
+        notes: what the user should be told, in order.
+        dropped: rows left out, by split and reason.
+    """
+
+    source: Source
+    schema: Schema
+    rows: DatasetDict
+    notes: tuple[str, ...]
+    dropped: Mapping[str, Mapping[str, int]]
+
+    @property
+    def roles(self) -> SplitRoles:
+        return split_roles(self.rows)
+
+    @property
+    def train(self) -> str:
+        return train_split(list(self.rows), task=self.source.task)
+
+    def as_json(self) -> dict[str, Any]:
+        """What data.json keeps of it."""
+        return {
+            "source": self.source.location,
+            "name": self.source.name,
+            "task": None if self.source.task is None else self.source.task.name,
+            "fingerprint": self.source.fingerprint,
+            "schema": self.schema.to_json(),
+            "notes": list(self.notes),
+            "dropped": {split: dict(reasons) for split, reasons in self.dropped.items()},
+        }
+
+
+def prepare_training(config: DataConfig, *, seed: int, folder: Path) -> PreparedData:
+    """Reads the data, finds out what its columns mean, checks every row and sees to a validation split.
+
+    Args:
+        config: where the data are and what is known of them.
+        seed: of the validation split, where one has to be made.
+        folder: an empty folder for the typed rows; it must live as long as they are used.
+
+    Raises:
+        InputNotFoundError, UnavailableError, ConfigError, DataError: see the functions called.
+    """
+    source = _load(config)
+    schema = resolve_schema(
+        source.splits,
+        text=config.text,
+        text_pair=config.text_pair,
+        label=config.label,
+        problem_type=config.problem_type,
+        label_names=config.label_names,
+        label_separator=config.label_separator,
+        task=source.task,
+    )
+    train = train_split(list(source.splits), task=source.task)
+    validation = split_roles(source.splits).validation
+    rows = to_rows(
+        source.splits,
+        schema,
+        drop_bad_rows=config.drop_bad_rows,
+        require_labels=(train, *validation[:1]),
+        folder=folder,
+    )
+    splits, notes = rows.splits, [*source.notes, *schema.notes, *rows.notes]
+    if not validation:
+        splits, note = add_validation_split(
+            splits, fraction=config.validation_fraction, seed=seed, problem_type=schema.problem_type
+        )
+        notes.append(note)
+    return PreparedData(source, schema, splits, tuple(notes), _merged(source.dropped, rows.dropped))
+
+
+def prepare_evaluation(config: DataConfig, schema: Schema, *, folder: Path) -> PreparedData:
+    """Reads further labelled data for a model that is already trained.
+
+    Args:
+        config: where the data are; columns named here replace those of training.
+        schema: that of training; its label names are the only ones allowed.
+        folder: see `prepare_training`.
+
+    Raises:
+        InputNotFoundError, UnavailableError, ConfigError, DataError: see the functions called.
+    """
+    source = _load(config)
+    schema = dataclasses.replace(
+        schema,
+        text=config.text or schema.text,
+        text_pair=config.text_pair or schema.text_pair,
+        label=config.label or schema.label,
+    )
+    rows = to_rows(source.splits, schema, drop_bad_rows=config.drop_bad_rows, require_labels=(), folder=folder)
+    dropped = _merged(source.dropped, rows.dropped)
+    return PreparedData(source, schema, rows.splits, (*source.notes, *rows.notes), dropped)
+
+
+def _load(config: DataConfig) -> Source:
+    return load_source(
+        config.source,
+        validation=config.validation,
+        test=config.test,
+        local_copy=config.local_copy,
+        delimiter=config.delimiter,
+        drop_bad_rows=config.drop_bad_rows,
+    )
+
+
+def _merged(*counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    merged: dict[str, dict[str, int]] = {}
+    for splits in counts:
+        for split, reasons in splits.items():
+            merged.setdefault(split, {}).update(reasons)
+    return merged

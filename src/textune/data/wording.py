@@ -1,0 +1,30 @@
+"""How values and names from the data are shown in messages: quoted, cut short, near names found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from textune.errors import did_you_mean
+
+
+def quoted(value: object, *, width: int = 60) -> str:
+    """Returns `value` as Python writes it, cut to about `width` characters: a long cell must not fill the screen."""
+    shown = repr(value)
+    return shown if len(shown) <= width else f"{shown[: width - 4]}...{shown[-1]}"
+
+
+def listed(values: Sequence[object], *, shown: int = 10) -> str:
+    """Returns "'a', 'b' and 3 more"; "none" where there are none."""
+    head = ", ".join(quoted(value) for value in values[:shown])
+    more = len(values) - shown
+    return f"{head} and {more} more" if more > 0 else head or "none"
+
+
+def near_name(name: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" like `did_you_mean`, which does not see that 'TEXT' and 'text' are near."""
+    names = list(known)
+    key = name.strip().casefold()
+    for candidate in names:
+        if candidate != name and candidate.strip().casefold() == key:
+            return f" Did you mean {candidate!r}?"
+    return did_you_mean(name, names)

@@ -1,0 +1,173 @@
+"""What a person sees while textune works: nothing, plain lines, or live bars. All of it goes to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from textune.training.callbacks import Callback, Record
+from textune.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+# Columns of the evaluation table: the task's first metrics, not all of them.
+MAX_METRICS = 4
+
+
+class Display(Callback):
+    """Shows nothing. The base of those that show something."""
+
+    def note(self, text: str) -> None:
+        """Something the user may want to know, one line."""
+
+    def warning(self, text: str) -> None:
+        """Something the user should look at."""
+
+    @contextlib.contextmanager
+    def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Gives a function to call with the number of rows done since its last call."""
+        yield lambda done: None
+
+    def close(self) -> None:
+        """Gives the terminal back."""
+
+
+class PlainDisplay(Display):
+    """Lines of text, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def note(self, text: str) -> None:
+        self._line(text)
+
+    def warning(self, text: str) -> None:
+        self._line(f"warning: {text}")
+
+    @contextlib.contextmanager
+    def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        self._line(f"{description}: {total:,} rows")
+        yield lambda done: None
+
+    def on_log(self, state: TrainingState, record: Record) -> None:
+        self._line(
+            f"step {state.step}/{state.total_steps}  epoch {record['epoch']:.2f}  loss {record['loss']:.4f}  "
+            f"lr {record['learning_rate']:.2e}  {record['samples_per_second']:.1f} samples/s  "
+            f"{_time_left(state)} left"
+        )
+
+    def on_evaluate(self, state: TrainingState, record: Record) -> None:
+        shown = "  ".join(f"{name} {_figure(record[name])}" for name in shown_metrics(record))
+        self._line(f"evaluation at step {state.step}: {shown}{'  (best so far)' if record['best'] else ''}")
+
+    def _line(self, text: str) -> None:
+        sys.stderr.write(f"[{_duration(time.monotonic() - self._started)}] {text}\n")
+        sys.stderr.flush()
+
+
+class LiveDisplay(Display):
+    """Bars that move and a table that grows, for terminals and notebooks."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+        self._training: TaskID | None = None
+        self._table_begun = False
+
+    def note(self, text: str) -> None:
+        self._console.print(text, style="dim", markup=False)
+
+    def warning(self, text: str) -> None:
+        self._console.print(f"warning: {text}", style="yellow", markup=False)
+
+    @contextlib.contextmanager
+    def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        bars = self._bars()
+        task = bars.add_task(description, total=total, detail="")
+        try:
+            yield lambda done: bars.advance(task, done)
+        finally:
+            bars.remove_task(task)
+
+    def on_train_begin(self, state: TrainingState) -> None:
+        self._training = self._bars().add_task("training", total=state.total_steps, completed=state.step, detail="")
+
+    def on_step(self, state: TrainingState) -> None:
+        if self._progress is not None and self._training is not None:
+            self._progress.update(self._training, completed=state.step)
+
+    def on_log(self, state: TrainingState, record: Record) -> None:
+        if self._progress is not None and self._training is not None:
+            detail = (
+                f"loss {record['loss']:.4f}  lr {record['learning_rate']:.1e}  "
+                f"{record['samples_per_second']:.0f} samples/s"
+            )
+            self._progress.update(self._training, detail=detail)
+
+    def on_evaluate(self, state: TrainingState, record: Record) -> None:
+        names = shown_metrics(record)
+        widths = [max(len(name), 8) for name in names]
+        if not self._table_begun:
+            heads = "  ".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
+            self._console.print(f"{'epoch':>7}  {'step':>7}  {heads}", style="bold", markup=False)
+            self._table_begun = True
+        cells = "  ".join(f"{_figure(record[name]):>{width}}" for name, width in zip(names, widths, strict=True))
+        best = "  best so far" if record["best"] else ""
+        self._console.print(f"{record['epoch']:7.2f}  {state.step:7d}  {cells}{best}", markup=False)
+
+    def on_train_end(self, state: TrainingState) -> None:
+        if self._progress is not None and self._training is not None:
+            self._progress.remove_task(self._training)
+            self._training = None
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _bars(self) -> Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                TimeRemainingColumn(compact=True),
+                console=self._console,
+                transient=True,
+            )
+            self._progress.start()
+        return self._progress
+
+
+def default_display() -> Display:
+    """Live bars where standard error is a terminal, plain lines elsewhere."""
+    return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
+
+
+def shown_metrics(record: dict[str, Any]) -> list[str]:
+    """The names of the metrics in an evaluation record that a table has room for: the first ones and the loss."""
+    names = [name for name in record if name not in {"step", "epoch", "split", "best", "loss"}]
+    return [*names[:MAX_METRICS], "loss"]
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _time_left(state: TrainingState) -> str:
+    return _duration(state.seconds / state.step * (state.total_steps - state.step))
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"

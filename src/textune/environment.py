@@ -1,0 +1,88 @@
+"""What a run runs on: versions, machine, device, threads and arithmetic. Also what `textune doctor` prints."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from typing import TYPE_CHECKING, Any
+
+from textune import __version__
+from textune.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from textune.training.precision import Arithmetic
+
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "safetensors", "numpy", "scikit-learn")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find_device(asked: str) -> torch.device:
+    """Returns the device to run on.
+
+    Args:
+        asked: `auto` (CUDA, then Apple's MPS, then the CPU) or a device as torch names it.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    import torch
+
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, by device
+        raise ConfigError(
+            f"training.device: {asked!r} cannot be used here: {str(error).splitlines()[0]}",
+            hint="`auto` takes the best device there is; `textune doctor` shows what there is.",
+        ) from error
+    return device
+
+
+def describe(device: torch.device, arithmetic: Arithmetic) -> dict[str, Any]:
+    """The contents of environment.json."""
+    import torch
+
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "textune": __version__,
+        "python": platform.python_version(),
+        "packages": packages,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "device": str(device) if device.type != "cuda" else f"{device} ({torch.cuda.get_device_name(device)})",
+        "arithmetic": arithmetic.as_json(),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],  # noqa: PTH119 (argv[0] may be "-c")
+    }
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory this process has held so far, in MiB: on the GPU if that is the device, else in RAM."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

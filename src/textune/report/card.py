@@ -1,0 +1,86 @@
+"""The model card: `model/README.md` in the hub's format, with the figures the run measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from textune import __version__
+
+if TYPE_CHECKING:
+    from textune.config import Config
+    from textune.data.prepare import PreparedData
+
+# Names under which the hub knows the metrics of its `model-index`.
+_TASK = {"type": "text-classification", "name": "Text Classification"}
+
+
+def model_card(*, config: Config, prepared: PreparedData, summary: dict[str, Any]) -> str:
+    """Writes the card of a finished run.
+
+    Args:
+        summary: what summary.json holds: `{split: {metric: {"value": ...}}, "training": {...}, "selected": {...}}`.
+    """
+    splits = [name for name in (*prepared.roles.validation, *prepared.roles.test) if name in summary]
+    schema, training = prepared.schema, config.training
+    results = [
+        {
+            "task": _TASK,
+            "dataset": {"name": prepared.source.name, "type": prepared.source.location, "split": split},
+            "metrics": [{"type": name, "value": value} for name, value in _values(summary[split]).items()],
+        }
+        for split in splits
+    ]
+    metadata: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["text-classification", "textune"],
+        "model-index": [{"name": f"{prepared.source.name}-classifier", "results": results}],
+    }
+    labels = ", ".join(f"`{name}`" for name in schema.label_names) or "a number"
+    inputs = "a pair of texts" if schema.text_pair else "one text"
+    tables = "\n".join(f"| {split} | {_row(summary[split])} |" for split in splits)
+    names = list(_values(summary[splits[0]])) if splits else []
+    return f"""---
+{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip()}
+---
+
+# {prepared.source.name}: a text classifier
+
+Takes {inputs}, gives {labels}. Fine-tuned from `{config.model.checkpoint}` with textune {__version__} on
+`{prepared.source.location}` ({len(prepared.rows[prepared.train]):,} training rows).
+
+## Results
+
+| split | {" | ".join(names)} | rows |
+|---|{"---|" * len(names)}---|
+{tables}
+
+The weights are those of step {summary["selected"]["step"]} ({summary["selected"]["weights"]} by
+{summary["selected"]["metric"]} on {summary["selected"]["split"]}), so that figures on that split are optimistic.
+
+## Training
+
+Batch size {training.batch_size} x {training.gradient_accumulation_steps}, learning rate {training.learning_rate:g}
+({training.schedule}, warm-up {training.warmup}), {training.duration}, seed {training.seed}, AdamW with weight decay
+{training.weight_decay:g}, {summary["training"]["precision"]} arithmetic, at most {config.tokens.max_length} tokens per
+example.
+
+## Use
+
+```python
+from transformers import pipeline
+
+classifier = pipeline("text-classification", model="PATH-OR-NAME-OF-THIS-MODEL")
+```
+"""
+
+
+def _values(scores: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry["value"] for name, entry in scores.items() if isinstance(entry, dict) and "value" in entry}
+
+
+def _row(scores: dict[str, Any]) -> str:
+    cells = ["undefined" if value is None else f"{value:.4f}" for value in _values(scores).values()]
+    return " | ".join([*cells, f"{scores['num_rows']:,}"])

@@ -1,0 +1,224 @@
+"""Predicting a file: read, predict and write a few thousand rows at a time, so that memory stays flat."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from textune.data.readers import read_batches
+from textune.data.rows import blank_rows, texts_of
+from textune.data.schema import Schema
+from textune.errors import ConfigError, DataError, OutputError
+from textune.evaluation.predictions import predictions_table
+from textune.files import replacing
+from textune.serving.predictor import Predictor
+
+BATCH_ROWS = 4096
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+# Between the labels of one row in CSV and TSV.
+LIST_SEPARATOR = "|"
+Write = Callable[[pa.Table], None]
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of a file.
+
+    Attributes:
+        rows: predictions written.
+        dropped: rows left out, by reason.
+        notes: what the user should be told.
+    """
+
+    rows: int
+    dropped: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def predict_file(
+    predictor: Predictor,
+    source: Path,
+    target: Path,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    delimiter: str | None = None,
+    drop_bad_rows: bool = False,
+    input_columns: bool = True,
+    overwrite: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> FileReport:
+    """Predicts every row of a CSV, TSV, JSON, JSON-lines or Parquet file, in order.
+
+    The result has the input's columns (unless `input_columns` is false), `id` (the input's id column, else the row's
+    number from 1), `prediction` and one `score_NAME` per label. It appears under its name when it is complete.
+
+    Args:
+        text, text_pair: columns to read; None takes those of training.
+        drop_bad_rows: leave out rows that cannot be read, and count them, instead of stopping.
+        on_progress: called with the number of rows done since the last call.
+
+    Raises:
+        ConfigError: the target's format is unknown, or no text column is known.
+        OutputError: the target is there already, or cannot be written.
+        InputNotFoundError, DataError: the source cannot be read, or a row of it cannot be used.
+    """
+    check_target(target, overwrite=overwrite)
+    schema = _schema_for(predictor, text=text, text_pair=text_pair)
+    reader = read_batches(source, delimiter=delimiter, drop_bad_rows=drop_bad_rows, batch_rows=BATCH_ROWS)
+    notes: list[str] = []
+    written = seen = blank = 0
+    with replacing(target) as temporary, _open_writer(temporary, target.suffix.lower()) as write:
+        for batch in reader:
+            num_read = len(batch)
+            numbers = np.arange(seen + 1, seen + num_read + 1)
+            seen += num_read
+            if drop_bad_rows:
+                usable = ~blank_rows(batch, schema)
+                blank += int((~usable).sum())
+                batch, numbers = batch.filter(pa.array(usable)), numbers[usable]
+            if len(batch):
+                write(_predict(predictor, batch, schema, numbers, with_input=input_columns, notes=notes))
+                written += len(batch)
+            if on_progress is not None:
+                on_progress(num_read)
+    dropped = {**reader.dropped, **({"empty text": blank} if blank else {})}
+    return FileReport(written, dropped, tuple(notes))
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuses a target of unknown format, an existing one, or one in a folder that is not there."""
+    if target.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--output: expected a file name ending in {', '.join(FORMATS)}, found {str(target)!r}.")
+    if target.is_dir():
+        raise OutputError(f"--output: {str(target)!r} is a folder, expected a file.")
+    if target.exists() and not overwrite:
+        raise OutputError(
+            f"--output: {str(target)!r} is there already; nothing was touched.",
+            hint="Choose another name, or say --overwrite.",
+        )
+    if not target.absolute().parent.is_dir():
+        raise OutputError(f"--output: there is no folder {str(target.parent)!r}.", hint="Make it first.")
+
+
+def _schema_for(predictor: Predictor, *, text: str | None, text_pair: str | None) -> Schema:
+    if predictor.schema is not None:
+        schema = predictor.schema
+        return replace(schema, text=text or schema.text, text_pair=text_pair or schema.text_pair)
+    if text is None:
+        raise ConfigError("This model does not say which columns it was trained on.", hint="Name them with --text.")
+    label_set = predictor.label_set
+    return Schema(text, text_pair, None, None, label_set.problem_type, label_set.names, None, ())  # type: ignore[arg-type]
+
+
+def _predict(
+    predictor: Predictor,
+    batch: pa.Table,
+    schema: Schema,
+    numbers: npt.NDArray[np.int64],
+    *,
+    with_input: bool,
+    notes: list[str],
+) -> pa.Table:
+    """Predicts one batch of raw rows; `numbers` are their row numbers in the file, from 1."""
+    texts, pairs = texts_of(batch, schema, first_row=int(numbers[0]))
+    known_id = schema.id is not None and schema.id in batch.column_names
+    ids = batch.column(schema.id) if known_id else pa.array(numbers)
+    result = predictions_table(predictor.logits(texts, pairs), predictor.label_set, ids=ids)
+    if not with_input:
+        return result
+    if known_id and schema.id != "id":
+        result = result.drop_columns(["id"])  # it is there under its own name
+    hidden = [name for name in batch.column_names if name in result.column_names and name != "id"]
+    if hidden and not notes:
+        notes.append(f"input columns replaced by results of the same name: {', '.join(hidden)}")
+    kept = batch.select([name for name in batch.column_names if name not in result.column_names])
+    columns = {
+        name: table.column(name)
+        for table in (result.select(["id"] if "id" in result.column_names else []), kept, result)
+        for name in table.column_names
+    }
+    return pa.table(columns)
+
+
+@contextlib.contextmanager
+def _open_writer(path: Path, suffix: str) -> Iterator[Write]:
+    """Gives a function that appends a table to the file."""
+    if suffix == ".parquet":
+        with _ParquetWriter(path) as writer:
+            yield writer.write
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        yield partial(_write_json_lines, file) if suffix == ".jsonl" else _DelimitedWriter(file, suffix).write
+
+
+class _ParquetWriter:
+    """Takes its columns from the first table; the types of later ones must fit them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+
+    def __enter__(self) -> _ParquetWriter:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        import pyarrow.parquet
+
+        if self._writer is None:
+            self._writer = pyarrow.parquet.ParquetWriter(self._path, table.schema)
+        try:
+            self._writer.write_table(table.cast(self._writer.schema))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+            raise DataError(
+                f"The input's columns change their type on the way, which Parquet cannot hold: {error}",
+                hint="Write .jsonl instead, or leave the input's columns out.",
+            ) from error
+
+
+class _DelimitedWriter:
+    """CSV with quotes where they are needed; TSV as textune reads it, unquoted, with blanks for tabs and line ends."""
+
+    def __init__(self, file: IO[str], suffix: str) -> None:
+        self._plain = suffix == ".tsv"
+        options: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
+        self._writer = csv.writer(file, lineterminator="\n", **(options if self._plain else {}))
+        self._names: list[str] | None = None
+
+    def write(self, table: pa.Table) -> None:
+        if self._names is None:
+            self._names = table.column_names
+            self._writer.writerow(self._cell(name) for name in self._names)
+        # A JSON file may lack a column in some rows and bring a new one later; the header is written only once.
+        empty = pa.nulls(len(table))
+        present = [table.column(name) if name in table.column_names else empty for name in self._names]
+        columns = [[self._cell(value) for value in column.to_pylist()] for column in present]
+        self._writer.writerows(zip(*columns, strict=True))
+
+    def _cell(self, value: Any) -> Any:
+        if isinstance(value, list):
+            value = LIST_SEPARATOR.join(str(item) for item in value)
+        if isinstance(value, float):
+            return f"{value:.9g}"  # enough to give back the same float32
+        if self._plain and isinstance(value, str):
+            return " ".join(value.replace("\t", " ").splitlines())
+        return value
+
+
+def _write_json_lines(file: IO[str], table: pa.Table) -> None:
+    for row in table.to_pylist():
+        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
