@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from textune.errors import CheckpointError, ConfigError, InputNotFoundError
 from textune.files import read_json, storage_errors
 from textune.models.starter import starter_folder
+from textune.models.weights import check_safetensors, require_safetensors
 from textune.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 STARTER = "starter"
 # What textune needs of a hub model; never its code or its pickles.
 HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bpe.codes")
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
-_EDITS_LOADED = "`AutoModelForSequenceClassification.from_pretrained(...).save_pretrained(FOLDER)`"
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,8 @@ def check_folder(folder: Path, *, name: str) -> dict[str, Any]:
             "transformers since, copy the folder and remove `auto_map` from the copy's config.json.",
         )
     _check_architecture(config, name=name)
-    _check_weights(folder, name=name)
+    for file in require_safetensors((entry.name for entry in folder.iterdir()), name=name):
+        check_safetensors(folder / file, name=name)
     return config
 
 
@@ -109,29 +109,6 @@ def _check_architecture(config: dict[str, Any], *, name: str) -> None:
             f"--model: {name!r}: transformers has no sequence classification model for {model_type!r}.",
             hint="Choose an encoder such as BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, DeBERTa or ModernBERT.",
         )
-
-
-def _check_weights(folder: Path, *, name: str) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
-        found = f"only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "no weights"
-        raise CheckpointError(
-            f"--model: {name!r}: expected weights in *.safetensors, found {found}.",
-            hint="Choose a checkpoint with safetensors"
-            + (f", or convert it on a machine where you trust it: {_EDITS_LOADED}." if pickles else "."),
-        )
-    for shard in shards:
-        try:
-            with safe_open(shard, framework="numpy") as file:
-                file.keys()
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"--model: {name!r}: {shard.name} is cut short or damaged: {error}.",
-                hint="Copy or download it again.",
-            ) from error
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -167,7 +144,7 @@ def load_classifier(
     seed: int,
     dropout: float | None = None,
 ) -> Classifier:
-    """Loads a checkpoint as a classifier with the task's labels. Its head is new unless the checkpoint has a fitting one.
+    """Loads a checkpoint as a classifier with the task's labels; its head is new unless the checkpoint has one.
 
     Args:
         folder: a checked checkpoint folder: `find_checkpoint`.
