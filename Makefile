@@ -23,7 +23,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 train: $(VENV)/installed
-	$(BIN)/textune train --data sample --model starter $(ARGS)
+	$(BIN)/textune train --data sample --model starter --epochs 8 $(ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(JOBS)

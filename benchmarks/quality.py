@@ -1,0 +1,108 @@
+"""Scores of textune and transformers.Trainer on the same data with the same defaults, several seeds each.
+
+    python -m benchmarks.quality --data FOLDER [--seeds 42 1 2 3 4] [--fp32] [--output FILE]
+
+Each run is a process of its own; textune runs through its command. FOLDER is as for `benchmarks.reference_trainer`.
+Prints a table with mean and standard deviation and writes every figure to --output (JSON). Runs that FILE already
+holds are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+SPLITS = ("validation", "test")
+METRICS = ("accuracy", "f1")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2, 3, 4])
+    parser.add_argument("--fp32", action="store_true", help="both in fp32; otherwise both in bf16")
+    parser.add_argument("--threads", type=int, help="CPU threads of each run")
+    parser.add_argument("--who", choices=list(PROGRAMS), nargs="+", default=list(PROGRAMS))
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    precision = "fp32" if arguments.fp32 else "bf16"
+    output = arguments.output or Path("benchmarks", "results", f"{date.today()}-quality-{precision}.json")
+    results = json.loads(output.read_text()) if output.exists() else {"about": about(arguments.data), "runs": []}
+    done = {(run["who"], run["seed"]) for run in results["runs"]}
+    for seed in arguments.seeds:
+        for who in arguments.who:
+            if (who, seed) not in done:
+                result = PROGRAMS[who](arguments.data, seed=seed, precision=precision, threads=arguments.threads)
+                results["runs"].append(result)
+                output.write_text(json.dumps(results, indent=2) + "\n")
+    print(table(results["runs"]))
+
+
+def about(data: Path) -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    packages = {name: importlib.metadata.version(name) for name in ("textune", "torch", "transformers")}
+    return {"data": data.name, "date": str(date.today()), "python": platform.python_version(), **packages}
+
+
+def run_textune(data: Path, *, seed: int, precision: str, threads: int | None) -> dict[str, Any]:
+    """One run of the command; `--select last` as the Trainer does, and the best evaluation's score beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "textune", "train", "--data", str(data), "--model", "starter", "--quiet"]
+        command += ["--seed", str(seed), "--precision", precision, "--select", "last", "--json"]
+        command += [
+            "--output",
+            str(Path(folder, "run")),
+            *(["--set", f"training.threads={threads}"] if threads else []),
+        ]
+        summary = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    figures = {split: {name: summary[split][name]["value"] for name in METRICS} for split in SPLITS}
+    return {
+        "who": "textune",
+        "seed": seed,
+        "precision": precision,
+        **figures,
+        "training_seconds": summary["training"]["seconds"],
+    }
+
+
+def run_trainer(data: Path, *, seed: int, precision: str, threads: int | None) -> dict[str, Any]:
+    """One run of the reference."""
+    command = [sys.executable, "-m", "benchmarks.reference_trainer", "--data", str(data), "--seed", str(seed)]
+    command += ["--bf16"] if precision == "bf16" else []
+    command += ["--threads", str(threads)] if threads else []
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+PROGRAMS = {"textune": run_textune, "transformers.Trainer": run_trainer}
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown: every run, then mean and standard deviation per program, in percent."""
+    columns = [(split, metric) for split in SPLITS for metric in METRICS]
+    lines = ["| who | seed | " + " | ".join(f"{split} {metric}" for split, metric in columns) + " |"]
+    lines.append("|---|---|" + "---|" * len(columns))
+    for who in dict.fromkeys(run["who"] for run in runs):
+        own = [run for run in runs if run["who"] == who]
+        for run in own:
+            cells = " | ".join(f"{100 * run[split][metric]:.1f}" for split, metric in columns)
+            lines.append(f"| {who} | {run['seed']} | {cells} |")
+        if len(own) > 1:
+            values = [[100 * run[split][metric] for run in own] for split, metric in columns]
+            cells = " | ".join(f"**{statistics.mean(v):.1f}** ± {statistics.stdev(v):.1f}" for v in values)
+            lines.append(f"| {who} | mean ± sd of {len(own)} | {cells} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
