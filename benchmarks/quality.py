@@ -79,7 +79,7 @@ def run_trainer(data: Path, *, seed: int, precision: str, threads: int | None) -
     command = [sys.executable, "-m", "benchmarks.reference_trainer", "--data", str(data), "--seed", str(seed)]
     command += ["--bf16"] if precision == "bf16" else []
     command += ["--threads", str(threads)] if threads else []
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -61,9 +61,11 @@ def run(data: Path, *, seed: int, bf16: bool, threads: int | None) -> dict[str, 
         }
 
     with tempfile.TemporaryDirectory() as folder:
+        # use_cpu: without it the Trainer refuses bf16 on a machine that has no GPU.
+        options: dict[str, Any] = {"seed": seed, "bf16": bf16, "use_cpu": not torch.cuda.is_available()}
         trainer = Trainer(
             model,
-            TrainingArguments(folder, seed=seed, bf16=bf16, save_strategy="no", report_to=[], disable_tqdm=True),
+            TrainingArguments(folder, **options, save_strategy="no", report_to=[], disable_tqdm=True),
             train_dataset=rows["train"],
             data_collator=DataCollatorWithPadding(tokenizer),
             processing_class=tokenizer,

@@ -96,7 +96,7 @@ def merge_schemas(first: pa.Schema, second: pa.Schema, *, of: str) -> pa.Schema:
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Returns the table with the columns and types of `schema`; columns it lacks are null."""
-    if table.schema.equals(schema):
+    if table.schema.equals(schema, check_metadata=True):
         return table
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)

@@ -108,10 +108,31 @@ def _write_splits(files: Files, folder: Path, *, delimiter: str | None, drop_bad
         contents[split] = {"dropped": dropped}
     for split, schema in uniform_schemas(schemas).items():
         path = folder / f"{split}.arrow"
-        if schema != schemas[split]:
+        schema = _known_to_datasets(schema, files)
+        if not schema.equals(schemas[split], check_metadata=True):
             rewrite(path, schema)
         contents[split]["bytes"] = path.stat().st_size
     (folder / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
+
+
+def _known_to_datasets(schema: pa.Schema, files: Files) -> pa.Schema:
+    """The schema, without the features that a Parquet file claims to have where they cannot be.
+
+    Raises:
+        DataError: `datasets` has no name for a column's type.
+    """
+    from datasets import Dataset
+    from datasets.table import InMemoryTable
+
+    for candidate in (schema, schema.remove_metadata()):
+        try:
+            Dataset(InMemoryTable(candidate.empty_table()))
+        except Exception as error:  # KeyError, TypeError, ValueError, ...: it trusts what it reads
+            problem = error
+        else:
+            return candidate
+    types = ", ".join(f"{field.name}: {field.type}" for field in schema)
+    raise DataError(f"{files.location}: a column has a type that cannot be used ({types}): {problem}.") from problem
 
 
 def _tables(

@@ -266,7 +266,9 @@ def as_hub_tables(tables: Iterable[pa.Table], task: GlueTask, *, path: Path) -> 
 
 def _label_values(table: pa.Table, numbers: range, task: GlueTask, path: Path) -> list[int | float]:
     labels = table["label"].to_pylist() if "label" in table.column_names else [None] * table.num_rows
-    bad = BadRows(path, unit="row")
+    bad = BadRows(
+        path, unit="row", hint="Correct the labels, or give the folder another name to read it as plain data."
+    )
     values: list[int | float] = []
     for number, label in zip(numbers, labels, strict=True):
         try:

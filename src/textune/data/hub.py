@@ -156,12 +156,12 @@ def _load_error(name: HubName, commit: str, error: Exception) -> TextuneError:
         return _gated(name, "https://huggingface.co")
     if isinstance(error, ValueError) and (configs := _config_names(name, commit)):
         listed = ", ".join(configs)
-        if name.config is None:
+        if name.config is None and len(configs) > 1:
             return ConfigError(
                 f"The data set {name.repository!r} has several configurations: {listed}.",
                 hint=f"Choose one: --data {name.repository}:{configs[0]}",
             )
-        if name.config not in configs:
+        if name.config is not None and name.config not in configs:
             near = did_you_mean(name.config, configs)
             return ConfigError(f"{name.repository!r} has no configuration {name.config!r}; it has {listed}.{near}")
     if isinstance(error, (exceptions.DatasetsError, ValueError, RuntimeError, FileNotFoundError)):

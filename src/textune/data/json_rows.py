@@ -50,23 +50,28 @@ def read_json_document(path: Path, bad: BadRows) -> Iterator[Record]:
     What stands between the rows of an array must be right for the rest to be found, so a syntax error there ends the
     reading even where bad rows are dropped; a row that is not an object can be dropped.
     """
-    if _holds_lines(path):
-        yield from read_json_lines(path, bad)
-        return
-    bad.unit = "row"
     with open_bytes(path) as stream:
         text = _Text(stream, bad)
-        match text.peek():
-            case "":
-                raise DataError(f"{path}: expected JSON, found an empty file.")
-            case "[":
-                yield from _rows_in_array(text, bad)
-            case "{":
-                yield from _rows_in_object(text, bad)
-            case found:
-                raise DataError(f"{path}: expected a JSON array of objects, found {found!r} at the beginning.")
-        if text.peek():
-            text.fail(f"expected the end of the file, found {text.peek()!r}")
+        first = text.peek()
+        if first == "[" or not _holds_lines(path):
+            yield from _rows_in_document(text, first, bad)
+            return
+    yield from read_json_lines(path, bad)
+
+
+def _rows_in_document(text: _Text, first: str, bad: BadRows) -> Iterator[Record]:
+    bad.unit = "row"
+    match first:
+        case "":
+            raise DataError(f"{bad.path}: expected JSON, found an empty file.")
+        case "[":
+            yield from _rows_in_array(text, bad)
+        case "{":
+            yield from _rows_in_object(text, bad)
+        case _:
+            raise DataError(f"{bad.path}: expected a JSON array of objects, found {first!r} at the beginning.")
+    if text.peek():
+        text.fail(f"expected the end of the file, found {text.peek()!r}")
 
 
 def _holds_lines(path: Path) -> bool:

@@ -112,6 +112,7 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     try:
         path = path.expanduser()
         if path.is_file():
+            path.open("rb").close()  # says now whether it may be read
             return path
         if path.is_dir():
             raise InputNotFoundError(f"Expected a file, found a folder: {str(path)!r}.")
@@ -193,7 +194,7 @@ def _parquet_tables(path: Path, batch_rows: int) -> Iterator[pa.Table]:
                 table.validate(full=True)  # strings that are not UTF-8
                 if table.num_rows:
                     yield table
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError is what bad column names give
         raise DataError(
             f"{path}: expected a Parquet file, found a damaged one or another format ({error}).",
             hint="Write or fetch the file again.",
