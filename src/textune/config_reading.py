@@ -6,10 +6,11 @@ import ast
 import dataclasses
 import inspect
 import math
+import numbers
 import operator
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from textune.durations import Duration
 from textune.errors import ConfigError, InputNotFoundError, did_you_mean
 
 MAX_FILE_BYTES = 1 << 20
+_LARGEST = 2**63 - 1
 _BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "low": ("at least", operator.ge),
     "high": ("at most", operator.le),
@@ -134,15 +136,30 @@ def _flatten_file(path: Path, problems: list[str]) -> dict[str, Any]:
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, which may expand a small file to gigabytes, and without names that silently win."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            message = "YAML aliases (*name) are not allowed in a configuration"
+            raise yaml.MarkedYAMLError(problem=message, problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                message = f"{key.value!r} is given twice"
+                raise yaml.MarkedYAMLError(problem=message, problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
 def _load_yaml(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: expected a configuration of at most 1 MiB; this file is larger.")
-        text = path.read_text(encoding="utf-8")
-        # An alias may expand a small file to gigabytes; a configuration needs none.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise ConfigError(f"{path}: YAML aliases (*name) are not allowed in a configuration.")
-        return yaml.safe_load(text)
+        return _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError as error:
         raise InputNotFoundError(f"There is no configuration file {str(path)!r}.") from error
     except OSError as error:
@@ -197,8 +214,9 @@ def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
         items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not items:
             raise ValueError(f"expected a list, as [a, b] or a,b, found {value!r}")
-        return tuple(str(item) for item in items)
+        return tuple(_convert_text(item, {}) for item in items)
     if kind is bool:
+        value = {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
         if not isinstance(value, bool):
             raise ValueError(f"expected true or false, found {value!r}")
         return value
@@ -208,7 +226,9 @@ def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
 
 
 def _convert_text(value: Any, metadata: Mapping[str, Any]) -> str:
-    if isinstance(value, (dict, list)) or value is None:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a text, found {value!r}; YAML reads yes, no, on and off so unless they are quoted")
+    if isinstance(value, (dict, list, tuple)) or value is None:
         raise ValueError(f"expected a text, found {value!r}")
     text = str(value)
     if metadata.get("duration"):
@@ -223,7 +243,7 @@ def _convert_number(value: Any, kind: type, metadata: Mapping[str, Any]) -> int 
             value = float(value) if kind is float else int(value)
         except ValueError:
             raise ValueError(f"expected {noun}, found {value!r}") from None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not -_LARGEST <= value <= _LARGEST:
         raise ValueError(f"expected {noun}, found {value!r}")
     if kind is int and value != int(value):
         raise ValueError(f"expected {noun}, found {value!r}")

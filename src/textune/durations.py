@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 Unit = Literal["steps", "epochs", "examples", "percent"]
@@ -20,16 +21,18 @@ _UNITS: dict[str, Unit] = {
     "%": "percent",
 }
 _PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+|%)\s*", re.IGNORECASE)
+_LARGEST = 10**15
 
 
 @dataclass(frozen=True)
 class Duration:
     """A length of training: a non-negative number and its unit.
 
-    `percent` is of the whole training; the others speak for themselves. One step is one update of the weights.
+    `percent` is of the whole training; the others speak for themselves. One step is one update of the weights. The
+    number is exact, so that 29% of 100 steps are 29 and not, as in floating point, a little less.
     """
 
-    value: float
+    value: Fraction
     unit: Unit
 
     @classmethod
@@ -43,31 +46,33 @@ class Duration:
         unit = _UNITS.get(match[2].lower()) if match else None
         if match is None or unit is None:
             raise ValueError(f'expected a number with its unit, as "500steps", "1epoch" or "10%", found {text!r}')
-        value = float(match[1])
+        value = Fraction(match[1])
         if unit == "percent" and value > 100:
             raise ValueError(f"expected at most 100%, found {text!r}")
+        if value > _LARGEST:
+            raise ValueError(f"expected at most 10^15 {unit}, found {text!r}")
         return cls(value, unit)
 
-    def __str__(self) -> str:
-        return f"{self.value:g}{'%' if self.unit == 'percent' else self.unit}"
-
     def in_steps(self, *, steps_per_epoch: int, batch_size: int, total_steps: int | None = None) -> int:
-        """Converts to whole steps, rounded down (examples and total lengths up, so that none is left out).
+        """Converts a length to whole steps, rounded up as the reference workflow does.
 
         Args:
             steps_per_epoch: optimiser steps in one pass over the training rows.
             batch_size: training rows in one optimiser step.
             total_steps: steps in the whole training; needed for `percent` alone.
         """
-        if self.unit == "steps":
-            return math.floor(self.value)
-        if self.unit == "epochs":
-            return math.floor(self.value * steps_per_epoch)
-        if self.unit == "examples":
-            return math.ceil(self.value / batch_size)
-        assert total_steps is not None, "a percentage needs the total to refer to"
-        return math.floor(self.value / 100 * total_steps)
+        return math.ceil(self._exactly(steps_per_epoch, batch_size, total_steps))
 
     def as_interval(self, *, steps_per_epoch: int, batch_size: int, total_steps: int) -> int:
-        """Converts to a number of steps between two events: at least one."""
-        return max(1, self.in_steps(steps_per_epoch=steps_per_epoch, batch_size=batch_size, total_steps=total_steps))
+        """Converts to a number of steps between two events: rounded down, so that they are not too few; at least 1."""
+        return max(1, math.floor(self._exactly(steps_per_epoch, batch_size, total_steps)))
+
+    def _exactly(self, steps_per_epoch: int, batch_size: int, total_steps: int | None) -> Fraction:
+        if self.unit == "steps":
+            return self.value
+        if self.unit == "epochs":
+            return self.value * steps_per_epoch
+        if self.unit == "examples":
+            return self.value / batch_size
+        assert total_steps is not None, "a percentage needs the total to refer to"
+        return self.value / 100 * total_steps

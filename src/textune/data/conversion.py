@@ -46,6 +46,8 @@ class Files:
     """The GLUE task whose columns the result shall have."""
     notes: tuple[str, ...] = ()
     """What the user should be told about the choice of files."""
+    label_names: tuple[str, ...] | None = None
+    """The order of the labels, where it is fixed."""
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,23 @@
-"""Data sets of the Hugging Face hub, through `datasets`, with every way it can fail said in one sentence and soon.
-
-huggingface_hub tries an unreachable hub again for half a minute per file, so one question with a short time limit goes
-first: it tells whether the hub, the repository and the revision are there, and which commit is meant.
-"""
+"""Data sets of the Hugging Face hub, through `datasets`, with every way it can fail said in one sentence and soon."""
 
 from __future__ import annotations
 
-import errno
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from textune.errors import (
-    ConfigError,
-    DataError,
-    InputNotFoundError,
-    StorageError,
-    TextuneError,
-    UnavailableError,
-    did_you_mean,
-)
+from textune.errors import ConfigError, DataError, TextuneError, UnavailableError, did_you_mean
+from textune.hub import HubWords, causes_of, download_error, find_repository, hub_is_off
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-_PROBE_SECONDS = 10.0
 _NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[^@:]+))?(?:@(?P<revision>[^@:\s]+))?")
-_LOCAL_COPY = (
-    "Or use a copy on this machine: name its folder with --data (for glue/...: set TEXTUNE_DATA to the folder that "
-    "holds it)."
+_WORDS = HubWords(
+    kind="dataset",
+    flag="--data",
+    way_out="Or use a copy on this machine: name its folder with --data (for glue/...: set TEXTUNE_DATA to the folder "
+    "that holds it).",
 )
 
 
@@ -71,9 +59,7 @@ def load_from_hub(name: HubName) -> HubData:
         DataError: the repository holds a program instead of data files, or files that cannot be read.
         StorageError: the disk is full.
     """
-    import huggingface_hub
-
-    if huggingface_hub.is_offline_mode():
+    if hub_is_off():
         return _from_cache(name, UnavailableError("The hub is switched off (HF_HUB_OFFLINE)."))
     try:
         commit = _find_commit(name)
@@ -84,52 +70,15 @@ def load_from_hub(name: HubName) -> HubData:
 
 def _find_commit(name: HubName) -> str:
     """Asks the hub which commit is meant; the answer also shows whether the repository holds a loading script."""
-    from huggingface_hub import HfApi
-    from huggingface_hub import errors as hub_errors
-
-    api = HfApi()
-    try:
-        info = api.dataset_info(name.repository, revision=name.revision, timeout=_PROBE_SECONDS)
-    except hub_errors.GatedRepoError as error:
-        raise _gated(name, api.endpoint) from error
-    except hub_errors.RepositoryNotFoundError as error:
-        raise InputNotFoundError(
-            f"There is no file or folder {str(name)!r}, and no data set {name.repository!r} on {api.endpoint} that can "
-            "be read without further rights.",
-            hint="Check the spelling; for a private data set log in first: hf auth login",
-        ) from error
-    except hub_errors.RevisionNotFoundError as error:
-        raise InputNotFoundError(
-            f"The data set {name.repository!r} has no revision {name.revision!r}.",
-            hint="A revision is a branch, a tag or a commit.",
-        ) from error
-    except hub_errors.HFValidationError as error:
-        raise ConfigError(f"--data {name}: not a name the hub can have ({error}).") from error
-    except hub_errors.HfHubHTTPError as error:
-        raise UnavailableError(
-            f"The hub at {api.endpoint} answered {error.response.status_code} for {name.repository!r}.",
-            hint=f"Try again later. {_LOCAL_COPY}",
-        ) from error
-    except Exception as error:  # any other failure of this one request is the network's, of whatever HTTP library
-        raise UnavailableError(
-            f"Cannot reach the hub at {api.endpoint} for {name.repository!r} ({type(error).__name__}: {error}).",
-            hint=f"Check the network, the proxy and HF_ENDPOINT. {_LOCAL_COPY}",
-        ) from error
+    repository = find_repository(name.repository, revision=name.revision, words=_WORDS)
     script = f"{name.repository.split('/')[1]}.py"
-    if script in {file.rfilename for file in info.siblings or ()}:
+    if script in repository.files:
         raise DataError(
             f"The data set {name.repository!r} is loaded by a program of its own ({script}); textune runs no code from "
             "the hub.",
             hint=f"Many have a copy as data files: --data {name.repository}@refs/convert/parquet",
         )
-    return str(info.sha)
-
-
-def _gated(name: HubName, endpoint: str) -> UnavailableError:
-    return UnavailableError(
-        f"The data set {name.repository!r} is gated: its owners ask for consent before it can be downloaded.",
-        hint=f"Accept the terms at {endpoint}/datasets/{name.repository}, then log in: hf auth login",
-    )
+    return repository.commit
 
 
 def _download(name: HubName, commit: str) -> DatasetDict:
@@ -145,15 +94,7 @@ def _download(name: HubName, commit: str) -> DatasetDict:
 
 def _load_error(name: HubName, commit: str, error: Exception) -> TextuneError:
     from datasets import exceptions
-    from huggingface_hub import errors as hub_errors
 
-    causes = list(_causes(error))
-    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
-        return StorageError(
-            f"No space left while downloading {str(name)!r}.", hint="Free some space, or set HF_HOME to another disk."
-        )
-    if any(isinstance(cause, hub_errors.GatedRepoError) for cause in causes):
-        return _gated(name, "https://huggingface.co")
     if isinstance(error, ValueError) and (configs := _config_names(name, commit)):
         listed = ", ".join(configs)
         if name.config is None and len(configs) > 1:
@@ -166,20 +107,10 @@ def _load_error(name: HubName, commit: str, error: Exception) -> TextuneError:
             return ConfigError(f"{name.repository!r} has no configuration {name.config!r}; it has {listed}.{near}")
     if isinstance(error, (exceptions.DatasetsError, ValueError, RuntimeError, FileNotFoundError)):
         return DataError(
-            f"The data set {str(name)!r} cannot be read: {causes[-1]}.",
+            f"The data set {str(name)!r} cannot be read: {list(causes_of(error))[-1]}.",
             hint="textune reads data sets of Parquet, CSV, JSON or Arrow files.",
         )
-    return UnavailableError(
-        f"The download of {str(name)!r} failed ({type(error).__name__}: {error}).",
-        hint=f"Try again; what is complete is kept. {_LOCAL_COPY}",
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+    return download_error(error, str(name), words=_WORDS)
 
 
 def _config_names(name: HubName, commit: str) -> list[str]:
@@ -208,12 +139,12 @@ def _from_cache(name: HubName, reason: UnavailableError) -> HubData:
     except Exception as error:
         raise UnavailableError(
             f"{reason.message} The cache at {datasets.config.HF_DATASETS_CACHE} does not hold {str(name)!r} either.",
-            hint=reason.hint or _LOCAL_COPY,
+            hint=reason.hint or _WORDS.way_out,
         ) from error
     if name.revision not in (None, builder.hash):
         raise UnavailableError(
             f"{reason.message} The cache holds {name.repository!r} at commit {builder.hash}, not {name.revision!r}.",
-            hint=reason.hint or _LOCAL_COPY,
+            hint=reason.hint or _WORDS.way_out,
         )
     note = f"{reason.message} The copy in the cache is used: {name.repository} at commit {builder.hash}."
     return HubData(splits, str(builder.hash), (note,))

@@ -76,7 +76,7 @@ def prepare_training(config: DataConfig, *, seed: int, folder: Path) -> Prepared
         text_pair=config.text_pair,
         label=config.label,
         problem_type=config.problem_type,
-        label_names=config.label_names,
+        label_names=config.label_names or source.label_names,
         label_separator=config.label_separator,
         task=source.task,
     )

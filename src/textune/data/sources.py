@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 
+# As in MRPC, so that "f1" is that of the equivalent pairs.
+SAMPLE_LABELS = ("not_equivalent", "equivalent")
+
+
 @dataclass(frozen=True)
 class Source:
     """Data as it was read: raw columns, nothing interpreted yet."""
@@ -42,6 +46,8 @@ class Source:
     """What the user should be told."""
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Rows left out by `drop_bad_rows`: split -> reason -> count."""
+    label_names: tuple[str, ...] | None = None
+    """The order of the labels, where whoever made the data fixed one that the rows do not show."""
 
 
 def load_source(
@@ -93,7 +99,16 @@ def load_source(
 def _converted(files: Files, *, delimiter: str | None, drop_bad_rows: bool) -> Source:
     data = convert(files, delimiter=delimiter, drop_bad_rows=drop_bad_rows)
     notes = (*files.notes, *data.notes)
-    return Source(files.name, files.location, data.splits, files.task, data.fingerprint, notes, data.dropped)
+    return Source(
+        files.name,
+        files.location,
+        data.splits,
+        files.task,
+        data.fingerprint,
+        notes,
+        data.dropped,
+        label_names=files.label_names,
+    )
 
 
 def _with_further(files: Files, more: dict[str, tuple[Path, ...]]) -> Files:
@@ -142,7 +157,7 @@ def _sample(stack: contextlib.ExitStack) -> Files:
         split: (stack.enter_context(importlib.resources.as_file(folder / f"{split}.jsonl")),)
         for split in ("train", "validation", "test")
     }
-    return Files("sample", "the bundled sample", splits)
+    return Files("sample", "the bundled sample", splits, label_names=SAMPLE_LABELS)
 
 
 def _single_file(path: Path) -> Files:

@@ -15,9 +15,9 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from textune.errors import CheckpointError
+from textune.errors import CheckpointError, DataError, InputNotFoundError
 from textune.files import read_json, storage_errors, sync_folder, write_json
 from textune.training.state import TrainingState
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FORMAT_VERSION = 1
+FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -41,6 +42,8 @@ def save_checkpoint(root: Path, state: TrainingState, model: PreTrainedModel, op
     temporary = root / f".tmp-step-{state.step}-{os.getpid()}"
     try:
         with storage_errors(target):
+            for leftover in root.glob(".tmp-step-*"):  # of a process that was killed; a run has one writer
+                shutil.rmtree(leftover)
             temporary.mkdir(parents=True)
             save_file(model_tensors(model), temporary / "model.safetensors")
             save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
@@ -76,17 +79,37 @@ def verify(folder: Path) -> None:
     """Compares every file of a checkpoint with its manifest.
 
     Raises:
-        CheckpointError: a file is missing, cut short or altered; names it.
+        CheckpointError: a file is missing, cut short or altered; names it. Or the format is that of another textune.
     """
-    files = read_json(folder / "manifest.json").get("files", {})
-    for name, expected in files.items():
+    for name, expected in _listed_files(folder).items():
         file = folder / name
         found = _digest(file) if file.is_file() else None
         if found != expected:
-            state = "is missing" if found is None else "has been cut short or altered"
-            raise CheckpointError(
-                f"The checkpoint {str(folder)!r} is damaged: {name} {state}.", hint="Use an older checkpoint."
-            )
+            raise _damaged(folder, f"{name} {'is missing' if found is None else 'has been cut short or altered'}")
+
+
+def _listed_files(folder: Path) -> dict[str, Any]:
+    """The files that the manifest lists, with size and hash."""
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except InputNotFoundError as error:
+        raise _damaged(folder, "manifest.json is missing") from error
+    except DataError as error:
+        raise _damaged(folder, "manifest.json is not JSON") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"The checkpoint {str(folder)!r}: expected format version {FORMAT_VERSION}, found {version}.",
+            hint="Use the textune that wrote it.",
+        )
+    files = manifest.get("files") if version is not None else None
+    if not isinstance(files, dict) or set(files) != FILES:
+        raise _damaged(folder, "manifest.json does not list the files of a checkpoint")
+    return files
+
+
+def _damaged(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"The checkpoint {str(folder)!r} is damaged: {what}.", hint="Use an older checkpoint.")
 
 
 def load_weights(folder: Path, model: PreTrainedModel) -> None:
@@ -101,8 +124,12 @@ def load_weights(folder: Path, model: PreTrainedModel) -> None:
     verify(folder)
     stored = load_file(folder / "model.safetensors")
     wanted = model_tensors(model)
-    if stored.keys() != wanted.keys():
-        odd = sorted(stored.keys() ^ wanted.keys())
+    odd = [
+        name
+        for name in sorted(stored.keys() | wanted.keys())
+        if name not in stored or name not in wanted or stored[name].shape != wanted[name].shape
+    ]
+    if odd:
         raise CheckpointError(f"The checkpoint {str(folder)!r} belongs to another model: {odd[0]!r} does not match.")
     with torch.no_grad():
         for name, tensor in wanted.items():
