@@ -78,16 +78,38 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
 def to_yaml(config: Config, *, explained: bool = False) -> str:
     """The configuration as YAML that `read_config` takes back; with `explained`, each option's meaning above it."""
     if not explained:
-        return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+        return _dump(to_dict(config))
     lines: list[str] = []
     for section, values in to_dict(config).items():
         kind = type(getattr(config, section))
         lines += ["", f"# {inspect.getdoc(kind)}", f"{section}:"]
         for key, value in values.items():
-            scalar = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
-            scalar = scalar.removesuffix("...\n").strip()
+            scalar = _dump(value, default_flow_style=True).removesuffix("...\n").strip()
             lines += [f"  # {explanations()[f'{section}.{key}']}", f"  {key}: {scalar}"]
     return "\n".join(lines[1:]) + "\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML with each text on one line: PyYAML does not read every line break back as it wrote it."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def _dump(value: Any, *, default_flow_style: bool = False) -> str:
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=default_flow_style,
+        sort_keys=False,
+        allow_unicode=True,
+        width=MAX_FILE_BYTES,
+    )
+    return text
 
 
 @cache
@@ -113,6 +135,14 @@ def option_fields() -> dict[str, tuple[dataclasses.Field[Any], Any]]:
         hints = typing.get_type_hints(kind)
         known |= {f"{section}.{field.name}": (field, hints[field.name]) for field in dataclasses.fields(kind)}
     return known
+
+
+def without_none(kind: Any) -> Any:
+    """The X of `X | None`, and any other type as it is."""
+    # `Literal[...] | None` is a typing.Union, other unions are types.UnionType before Python 3.14.
+    if typing.get_origin(kind) not in {types.UnionType, typing.Union}:
+        return kind
+    return next(option for option in typing.get_args(kind) if option is not types.NoneType)
 
 
 def _flatten_file(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -141,8 +171,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            message = "YAML aliases (*name) are not allowed in a configuration"
-            raise yaml.MarkedYAMLError(problem=message, problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(problem="YAML aliases (*name) are not allowed in a configuration")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -201,11 +230,10 @@ def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: it does not fit; the message says what was expected and found.
     """
-    options = typing.get_args(kind)
-    if isinstance(kind, types.UnionType):
-        if value is None:
-            return None
-        return _convert(value, next(option for option in options if option is not types.NoneType), metadata)
+    plain = without_none(kind)
+    if value is None and plain is not kind:
+        return None
+    kind, options = plain, typing.get_args(plain)
     if typing.get_origin(kind) is Literal:
         if value not in options:
             raise ValueError(f"expected {_either(options)}, found {value!r}")
@@ -243,7 +271,8 @@ def _convert_number(value: Any, kind: type, metadata: Mapping[str, Any]) -> int 
             value = float(value) if kind is float else int(value)
         except ValueError:
             raise ValueError(f"expected {noun}, found {value!r}") from None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not -_LARGEST <= value <= _LARGEST:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not -_LARGEST <= value <= _LARGEST:
         raise ValueError(f"expected {noun}, found {value!r}")
     if kind is int and value != int(value):
         raise ValueError(f"expected {noun}, found {value!r}")

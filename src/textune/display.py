@@ -50,7 +50,7 @@ class PlainDisplay(Display):
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        self._line(f"{description}: {total:,} rows")
+        self._line(description if total is None else f"{description}: {total:,} rows")
         yield lambda done: None
 
     def on_log(self, state: TrainingState, record: Record) -> None:
@@ -136,10 +136,10 @@ class LiveDisplay(Display):
 
         if self._progress is None:
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[detail]}"),
+                TextColumn("{task.fields[detail]}", markup=False),
                 TimeRemainingColumn(compact=True),
                 console=self._console,
                 transient=True,

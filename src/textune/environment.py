@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from textune import __version__
@@ -42,10 +43,10 @@ def find_device(asked: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()  # not only named: it can compute
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, by device
         raise ConfigError(
-            f"training.device: {asked!r} cannot be used here: {str(error).splitlines()[0]}",
+            f"training.device: {asked!r} cannot be used here: {textwrap.shorten(str(error), 100, placeholder=' ...')}",
             hint="`auto` takes the best device there is; `textune doctor` shows what there is.",
         ) from error
     return device

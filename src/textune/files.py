@@ -14,6 +14,7 @@ from typing import Any
 from textune.errors import DataError, InputNotFoundError, OutputError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WRONG_NAME = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -22,7 +23,8 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turns the operating system's errors while writing below `path` into textune's own.
 
     Raises:
-        OutputError: no permission, a read-only file system, or a file where a folder is needed.
+        OutputError: no permission, a read-only file system, a name that is too long, or a file where a folder is
+            needed.
         StorageError: the disk or the quota is full, or the device failed.
     """
     try:
@@ -36,6 +38,21 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Turns the operating system's errors while looking at or reading `path` into textune's own.
+
+    Raises:
+        InputNotFoundError: there is nothing, it may not be read, or its name cannot be one.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputNotFoundError(f"Expected the file {str(path)!r}; there is none.") from error
+    except OSError as error:
+        raise InputNotFoundError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
+
+
 def _translated(error: OSError, path: Path) -> OutputError | StorageError:
     if error.errno in _FULL:
         return _disk_full(path)
@@ -43,7 +60,7 @@ def _translated(error: OSError, path: Path) -> OutputError | StorageError:
         return OutputError(
             f"Cannot write {str(path)!r}: {error.strerror}.", hint="Choose another folder with --output, or its rights."
         )
-    if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
+    if error.errno in _WRONG_NAME:
         return OutputError(f"Cannot write {str(path)!r}: {error.strerror}.", hint="Choose another name.")
     return StorageError(f"Writing {str(path)!r} failed: {error.strerror or error}.", hint="Check the disk, then retry.")
 
@@ -82,7 +99,34 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stopped the writing is the news, not that nothing is there
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty folder beside `path`; when the block ends well, it is synced and takes the place of `path`.
+
+    Raises:
+        OutputError, StorageError: see `storage_errors`.
+    """
+    temporary, old = (path.with_name(f".{kind}-{path.name}-{os.getpid()}") for kind in ("tmp", "old"))
+    try:
+        with storage_errors(path):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            for entry in sorted(temporary.iterdir()):
+                with entry.open("rb") as file:
+                    os.fsync(file.fileno())
+            sync_folder(temporary)
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+            sync_folder(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -100,12 +144,11 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        InputNotFoundError: there is no such file.
+        InputNotFoundError: there is no such file, or it may not be read.
         DataError: it is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputNotFoundError(f"Expected the file {str(path)!r}; there is none.") from error
+        with reading_errors(path):
+            return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"Expected JSON in {str(path)!r}; it cannot be read: {error}.") from error

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,15 @@ from textune.data.tokenize import length_statistics, tokenize_split
 from textune.display import Display, default_display
 from textune.durations import Duration
 from textune.environment import cores, describe, find_device, peak_memory_mib
-from textune.errors import CheckpointError, ConfigError, did_you_mean
+from textune.errors import CheckpointError, ConfigError, DataError, TrainingError, did_you_mean
 from textune.evaluation.metrics import metric_names, selection_metric
-from textune.evaluation.predictions import LabelSet, predict_logits, predictions_table
+from textune.evaluation.predictions import LabelSet, first_not_finite, predict_logits, predictions_table
 from textune.evaluation.scoring import Scores, score
 from textune.files import replacing, storage_errors
 from textune.models.layers import freeze
-from textune.models.load import Classifier, find_checkpoint, load_classifier, max_tokens, save_classifier
+from textune.models.load import Classifier, find_checkpoint, load_classifier, save_classifier
 from textune.models.losses import Loss, resolve_class_weights
+from textune.models.tokenizer import max_tokens
 from textune.report.card import model_card
 from textune.run import Run, check_output, next_free_path
 from textune.serving.predictor import Predictor
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
     import torch
 
     from textune.data.tokens import TokenRows
+
+
+# What `evaluate` and its command take of the configuration's short names.
+EVALUATE_OPTIONS = ("local_copy", "text", "text_pair", "label", "delimiter", "drop_bad_rows")
 
 
 def train(
@@ -92,13 +97,14 @@ def evaluate(
     Args:
         run: a run, its folder, or a folder with a model that textune saved.
         data: as for `train`.
-        options: `text`, `text_pair`, `label`, `drop_bad_rows`, `local_copy`, `delimiter`, `batch_size`, `device`.
+        options: those of `EVALUATE_OPTIONS`, `batch_size` and `device`.
 
     Returns:
         The scores of each labelled split, by its name.
     """
     shown = default_display() if display is None else display
     batch_size, device = options.pop("batch_size", 32), options.pop("device", "auto")
+    _require_known(options, known=EVALUATE_OPTIONS, help_for="textune.evaluate")
     config = resolve_options(None, {"data": data, **options}, {}).data
     predictor = Predictor.load(run, batch_size=batch_size, device=device)
     if predictor.schema is None:
@@ -131,16 +137,20 @@ def resolve_options(
             for section in dataclasses.fields(Config)
             for name, value in dataclasses.asdict(getattr(config, section.name)).items()
         }
+    _require_known(options, known=[*SHORT_NAMES, "epochs"], help_for="textune.train")
     for name, value in options.items():
         if name == "epochs":
             values["training.duration"] = f"{value}epochs"
-        elif name in SHORT_NAMES:
-            values[SHORT_NAMES[name]] = value
         else:
-            known = [*SHORT_NAMES, "epochs"]
-            raise ConfigError(f"There is no option {name!r}.{did_you_mean(name, known)}", hint="help(textune.train)")
+            values[SHORT_NAMES[name]] = value
     path = None if config is None or isinstance(config, Config) else Path(config)
     return read_config(path, {**values, **settings})
+
+
+def _require_known(options: Iterable[str], *, known: Sequence[str], help_for: str) -> None:
+    unknown = [f"There is no option {name!r}.{did_you_mean(name, known)}" for name in options if name not in known]
+    if unknown:
+        raise ConfigError(unknown, hint=f"The options are {', '.join(known)}: see help({help_for}).")
 
 
 def fine_tune(config: Config, *, display: Display, callbacks: Sequence[Callback] = ()) -> Run:
@@ -153,10 +163,12 @@ def fine_tune(config: Config, *, display: Display, callbacks: Sequence[Callback]
     device = find_device(config.training.device)
     torch.set_num_threads(config.training.threads or cores())
     with ExitStack() as stack:
+        # Training seeds torch's generators at every step; the caller's are given back as they were.
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         folder = stack.enter_context(_workspace())
         checkpoint = find_checkpoint(config.model.checkpoint, revision=config.model.revision)
         prepared = prepare_training(config.data, seed=config.training.seed, folder=folder)
-        for note in prepared.notes:
+        for note in (f"data: {prepared.source.location}", *prepared.notes):
             display.note(note)
         classifier = _load(config, checkpoint, prepared, display=display)
         config, tokens = _tokenize(config, prepared, classifier, display=display)
@@ -171,7 +183,7 @@ def fine_tune(config: Config, *, display: Display, callbacks: Sequence[Callback]
         run = Run.create(Path(output), overwrite=config.run.overwrite, config=config)
         run.write("environment.json", describe(device, arithmetic))
         run.write("data.json", job.data_json())
-        watchers = [*callbacks, _RunLog(run, setup_split=job.validation), display]
+        watchers = [_Forget(job.latest), *callbacks, _RunLog(run, setup_split=job.validation), display]
         if config.evaluation.patience is not None:
             watchers.insert(0, EarlyStopping(config.evaluation.patience))
         state = run_loop(setup, callbacks=watchers)
@@ -190,6 +202,8 @@ class _Job:
     arithmetic: Arithmetic
     device: torch.device
     display: Display
+    latest: dict[str, tuple[npt.NDArray[np.floating[Any]], Scores]] = dataclasses.field(default_factory=dict)
+    """Logits and scores of each split by the model's current weights."""
 
     @property
     def validation(self) -> str:
@@ -219,8 +233,6 @@ class _Job:
         plan = BatchPlan(len(train_rows), training.batch_size, training.gradient_accumulation_steps, training.seed)
         scale = {"steps_per_epoch": plan.steps_per_epoch, "batch_size": plan.rows_per_step}
         total_steps = Duration.parse(training.duration).in_steps(**scale)
-        if total_steps < 1:
-            raise ConfigError(f"training.duration: {training.duration!r} is less than one step of this data.")
         warmup = Duration.parse(training.warmup).in_steps(**scale, total_steps=total_steps)
         intervals = {
             name: Duration.parse(text).as_interval(**scale, total_steps=total_steps)
@@ -258,7 +270,7 @@ class _Job:
                 config.evaluation.min_improvement,
                 keep_best=config.evaluation.select == "best",
             ),
-            evaluate=lambda: self.score(self.validation)[1].metrics,
+            evaluate=self.evaluate,
             checkpoints=checkpoints,
             keep_checkpoints=config.checkpoint.keep,
         )
@@ -266,7 +278,7 @@ class _Job:
     def logits(self, split: str) -> npt.NDArray[np.floating[Any]]:
         """Runs the model over one split."""
         with self.display.progress(f"scoring {split}", len(self.tokens[split])) as advance:
-            return predict_logits(
+            logits = predict_logits(
                 self.classifier.model,
                 self.tokens[split],
                 padding=self.padding,
@@ -274,6 +286,18 @@ class _Job:
                 device=self.device,
                 on_progress=advance,
             )
+        wrong = first_not_finite(logits)
+        if wrong is not None:
+            raise TrainingError(
+                f"The model's scores for row {wrong + 1} of {split} are not finite numbers: training has diverged.",
+                hint="A lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
+            )
+        return logits
+
+    def evaluate(self) -> dict[str, float | None]:
+        """Scores the validation split with the current weights; the loop calls it."""
+        self.latest[self.validation] = self.score(self.validation)
+        return self.latest[self.validation][1].metrics
 
     def score(self, split: str) -> tuple[npt.NDArray[np.floating[Any]], Scores]:
         """Returns the logits of a labelled split and their scores."""
@@ -301,6 +325,7 @@ class _Job:
             assert state.best_step is not None
             step = state.best_step
             load_weights(run.checkpoints_path / f"step-{step}", self.classifier.model)
+            self.latest.clear()
         summary: dict[str, Any] = {
             "selected": {
                 "weights": select,
@@ -317,7 +342,7 @@ class _Job:
                 logits = self.logits(split)
                 self.display.note(f"{split}: no labels, so predictions only")
             else:
-                logits, scores = self.score(split)
+                logits, scores = self.latest.get(split) or self.score(split)
                 summary[split] = scores.as_json()
             table = predictions_table(logits, self.label_set, ids=rows["id"][:], labels=labels)
             _write_parquet(table, run.predictions_path / f"{split}.parquet")
@@ -339,6 +364,16 @@ class _Job:
         with replacing(run.model_path / "README.md") as temporary:
             temporary.write_text(card, encoding="utf-8")
         run.write("summary.json", summary)
+
+
+class _Forget(Callback):
+    """Forgets what was computed with weights that are no longer the model's."""
+
+    def __init__(self, latest: dict[str, Any]) -> None:
+        self._latest = latest
+
+    def on_step(self, state: TrainingState) -> None:
+        self._latest.clear()
 
 
 class _RunLog(Callback):
@@ -372,7 +407,12 @@ def _tokenize(
     config: Config, prepared: PreparedData, classifier: Classifier, *, display: Display
 ) -> tuple[Config, dict[str, TokenRows]]:
     """Tokenises the splits that have a part, and returns the configuration with the length that was chosen."""
-    length = max_tokens(classifier.model.config, classifier.tokenizer, asked=config.tokens.max_length)
+    length = max_tokens(
+        classifier.model.config,
+        classifier.tokenizer,
+        asked=config.tokens.max_length,
+        multiple_of=config.tokens.pad_to_multiple_of,
+    )
     config = dataclasses.replace(config, tokens=dataclasses.replace(config.tokens, max_length=length))
     roles = prepared.roles
     tokens = {}
@@ -392,6 +432,9 @@ def _tokenize(
                 f"{split}: {lengths.truncated_rows:,} of {lengths.rows:,} rows were cut to {length} tokens, "
                 f"{lengths.truncated_tokens:,} tokens lost (see --max-length)"
             )
+    train = length_statistics(tokens[prepared.train])
+    sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in tokens.items())
+    display.note(f"rows: {sizes}; tokens in a training row: median {train.median:.0f}, longest {train.longest}")
     return config, tokens
 
 
@@ -407,6 +450,11 @@ def _score_splits(prepared: PreparedData, predictor: Predictor, *, display: Disp
         task = prepared.source.task
         names = metric_names(predictor.label_set, first=() if task is None else task.metrics)
         results[name] = score(logits, labels, predictor.label_set, metric_names=names)
+    if not results:
+        raise DataError(
+            f"{prepared.source.location} has no labels in column {prepared.schema.label!r}, so nothing can be scored.",
+            hint="Name the label column with --label; `textune predict` needs none.",
+        )
     return results
 
 

@@ -21,11 +21,26 @@ from typing import TYPE_CHECKING, Any
 
 from textune.config import Config
 from textune.config_reading import read_config, to_yaml
-from textune.errors import CheckpointError, InputNotFoundError, OutputError
-from textune.files import read_json, storage_errors, write_json, write_text
+from textune.errors import CheckpointError, DataError, InputNotFoundError, OutputError
+from textune.files import read_json, reading_errors, storage_errors, write_json, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+ENTRIES = frozenset(
+    {
+        "config.yaml",
+        "environment.json",
+        "data.json",
+        "metrics.jsonl",
+        "summary.json",
+        "predictions",
+        "checkpoints",
+        "model",
+        "report.html",
+    }
+)
+"""The names in a run folder; a half-written one is `.NAME.tmp`, with or without more behind it."""
 
 
 class Run:
@@ -48,15 +63,17 @@ class Run:
         """Opens the run in a folder.
 
         Raises:
-            InputNotFoundError: there is no such folder.
+            InputNotFoundError: there is no such folder, or it may not be read.
             CheckpointError: the folder is not a run.
         """
         folder = Path(path)
-        if not folder.exists():
+        with reading_errors(folder):
+            exists, is_run = folder.exists(), _is_run(folder)
+        if not exists:
             raise InputNotFoundError(
                 f"There is no run folder {str(folder)!r}.", hint="`textune train --output FOLDER` makes one."
             )
-        if not _is_run(folder):
+        if not is_run:
             raise CheckpointError(
                 f"{str(folder)!r} is not a run of textune: it has no config.yaml.",
                 hint="Name the folder that `textune train` printed, the one with config.yaml and model/ in it.",
@@ -68,9 +85,13 @@ class Run:
         """Makes the folder and writes config.yaml into it. See `check_output` for what is refused."""
         check_output(path, overwrite=overwrite)
         with storage_errors(path):
-            if path.exists():
-                shutil.rmtree(path)
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
+            # Emptied, not removed: the folder may be a link, a mounted disk or where the user stands.
+            for entry in path.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
         run = cls(path)
         write_text(path / "config.yaml", to_yaml(config))
         return run
@@ -97,11 +118,23 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One record per logged step or evaluation, in order."""
+        """One record per logged step or evaluation, in order; a last line that was cut off is left out.
+
+        Raises:
+            DataError: another line is not JSON.
+        """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+            try:
+                records.append(json.loads(line))
+            except ValueError as error:
+                raise DataError(
+                    f"Expected JSON in line {number} of {str(path)!r}; it cannot be read: {error}"
+                ) from error
+        return records
 
     def predictions(self, split: str) -> pa.Table:
         """The predictions on one split: id, label where known, prediction, one score per label."""
@@ -137,22 +170,38 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         OutputError: it is a file, holds something else than a run, holds a run and `overwrite` is false, or may not
             be written.
     """
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"--output: {str(path)!r} is a file, expected a folder.", hint="Choose another name.")
-    if path.is_dir() and any(path.iterdir()):
-        if not _is_run(path):
-            raise OutputError(
-                f"--output: the folder {str(path)!r} is not empty and is not a run of textune; nothing was touched.",
-                hint="Choose another folder.",
-            )
-        if not overwrite:
-            raise OutputError(
-                f"--output: {str(path)!r} already holds a run; nothing was touched.",
-                hint="Choose another folder, or say --overwrite to delete that run first.",
-            )
-    existing = next(folder for folder in [path, *path.absolute().parents] if folder.exists())
+    with storage_errors(path):
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"--output: {str(path)!r} is a file, expected a folder.", hint="Choose another name.")
+        if path.is_dir():
+            _check_contents(path, sorted(entry.name for entry in path.iterdir()), overwrite=overwrite)
+        existing = next(folder for folder in [path, *path.absolute().parents] if folder.exists())
+    if not existing.is_dir():
+        raise OutputError(f"--output: {str(existing)!r} is a file, expected a folder.", hint="Choose another name.")
     if not os.access(existing, os.W_OK):
         raise OutputError(f"--output: no permission to write in {str(existing)!r}.", hint="Choose another folder.")
+
+
+def _check_contents(folder: Path, names: list[str], *, overwrite: bool) -> None:
+    """Refuses a folder unless it is empty, or a run that may be overwritten and nothing but a run."""
+    if not names:
+        return
+    if not _is_run(folder):
+        raise OutputError(
+            f"--output: the folder {str(folder)!r} is not empty and is not a run of textune; nothing was touched.",
+            hint="Choose another folder.",
+        )
+    if not overwrite:
+        raise OutputError(
+            f"--output: {str(folder)!r} already holds a run; nothing was touched.",
+            hint="Choose another folder, or say --overwrite to delete that run first.",
+        )
+    foreign = [name for name in names if not _is_entry(name)]
+    if foreign:
+        raise OutputError(
+            f"--output: {str(folder)!r} holds a run and {foreign[0]!r}, which is no part of one; nothing was touched.",
+            hint="Choose another folder, or move what is not the run's out of it first.",
+        )
 
 
 def next_free_path(data_name: str, model_name: str) -> Path:
@@ -160,6 +209,11 @@ def next_free_path(data_name: str, model_name: str) -> Path:
     stem = re.sub(r"[^\w.-]+", "-", f"{data_name}-{model_name}").strip("-.").lower()
     numbers = (number for number in range(1, 1_000_000) if not Path("runs", f"{stem}-{number}").exists())
     return Path("runs", f"{stem}-{next(numbers)}")
+
+
+def _is_entry(name: str) -> bool:
+    unfinished = re.fullmatch(r"\.(.+?)\.tmp.*", name)
+    return (unfinished[1] if unfinished else name) in ENTRIES
 
 
 def _is_run(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from textune.cli.options import config_flags
 @click.command()
 @click.argument("run")
 @config_flags(["data"])
-@config_flags(["local_copy", "text", "text_pair", "label", "drop_bad_rows"])
+@config_flags(["local_copy", "text", "text_pair", "label", "delimiter", "drop_bad_rows"])
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Texts scored at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--quiet", is_flag=True, help="Show errors and the result, nothing else.")

@@ -100,7 +100,7 @@ def run(arguments: list[str]) -> int:
     except TextuneError as error:
         _say(error)
         return error.exit_code
-    except BrokenPipeError:  # the reader, such as `head`, has gone
+    except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has gone; click makes an exit of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import click
 
 from textune.config import SHORT_NAMES
-from textune.config_reading import explanations, option_fields
+from textune.config_reading import explanations, option_fields, without_none
 
 _METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
 _FILES = {"data.validation", "data.test", "data.local_copy", "run.output"}
@@ -41,8 +40,7 @@ def _flag(name: str) -> Decorator:
 
 
 def _metavar(dotted: str, kind: Any, metadata: typing.Mapping[str, Any]) -> str:
-    if isinstance(kind, types.UnionType):
-        kind = next(option for option in typing.get_args(kind) if option is not types.NoneType)
+    kind = without_none(kind)
     if typing.get_origin(kind) is Literal:
         return "|".join(str(option) for option in typing.get_args(kind))
     if metadata.get("duration"):

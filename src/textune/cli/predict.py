@@ -68,7 +68,11 @@ def predict(
         for note in report.notes:
             display.note(note)
         for reason, count in report.dropped.items():
-            display.warning(f"{count:,} rows left out: {reason}")
-        display.note(f"{report.rows:,} rows predicted: {target}")
+            display.warning(f"{_rows(count)} left out: {reason}")
+        display.note(f"{_rows(report.rows)} predicted: {target}")
     finally:
         display.close()
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

@@ -38,8 +38,9 @@ class BatchPlan:
 
     def order(self, epoch: int) -> IntArray:
         """The row numbers of one epoch (0-based) in training order, int64 [num_rows]."""
-        generator = np.random.Generator(np.random.PCG64([derive_seed(self.seed, "order"), epoch]))
-        return generator.permutation(self.num_rows)
+        # Sorting raw bits, which NumPy promises to keep between releases; it does not promise `permutation`.
+        keys = np.random.PCG64([derive_seed(self.seed, "order"), epoch]).random_raw(self.num_rows)
+        return np.argsort(keys, kind="stable")
 
     def steps(self, epoch: int, *, start: int = 0) -> Iterator[list[IntArray]]:
         """Yields, for each optimiser step of an epoch from `start` on, its row numbers as a list of passes."""

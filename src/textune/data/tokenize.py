@@ -129,10 +129,14 @@ def _call(tokenizer: Any, texts: list[str], pairs: list[str] | None, **options: 
     return {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
 
 
+def _text_columns(rows: Dataset) -> list[str]:
+    return ["text", "text_pair"] if "text_pair" in rows.column_names else ["text"]
+
+
 def _batches(rows: Dataset) -> Iterator[tuple[list[str], list[str] | None]]:
-    columns = ["text", "text_pair"] if "text_pair" in rows.column_names else ["text"]
+    chosen = rows.select_columns(_text_columns(rows))
     for start in range(0, len(rows), BATCH_ROWS):
-        batch = rows.select_columns(columns)[start : start + BATCH_ROWS]
+        batch = chosen[start : start + BATCH_ROWS]
         yield batch["text"], batch.get("text_pair")
 
 
@@ -162,7 +166,8 @@ def _cores() -> int:
 
 def _content_fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> str:
     """SHA-256 over everything the token ids depend on: the texts, the tokenizer and the cut."""
-    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, max_length, _describe(tokenizer)]).encode())
+    head = [FORMAT_VERSION, max_length, _text_columns(rows), _describe(tokenizer)]
+    digest = hashlib.sha256(json.dumps(head).encode())
     for texts, pairs in _batches(rows):
         for text in (*texts, *(pairs or [])):
             data = text.encode("utf-8", "surrogatepass")
@@ -173,7 +178,15 @@ def _content_fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, m
 
 def _describe(tokenizer: Any) -> list[str]:
     """What a tokenizer's output depends on, as text: a fast one serialises itself, a slow one is its vocabulary."""
+    import tokenizers
+    import transformers
+
+    general = [type(tokenizer).__name__, str(tokenizer.model_input_names), tokenizer.truncation_side]
     if tokenizer.is_fast:
-        return [type(tokenizer).__name__, tokenizer.backend_tokenizer.to_str(), str(tokenizer.model_input_names)]
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        # Left over from its last call; each call sets its own.
+        del state["truncation"], state["padding"]
+        return [*general, tokenizers.__version__, json.dumps(state)]
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
-    return [type(tokenizer).__name__, vocabulary, repr(sorted(tokenizer.init_kwargs.items(), key=lambda item: item[0]))]
+    options = repr(sorted(tokenizer.init_kwargs.items(), key=lambda item: item[0]))
+    return [*general, transformers.__version__, vocabulary, options]

@@ -73,7 +73,10 @@ def _from_report(index: int, average: str) -> Callable[[Outcome], float]:
 def _matthews(outcome: Outcome) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(outcome.labels, outcome.predictions))
+    with warnings.catch_warnings():
+        # Its value, 0, is defined where all rows are of one class; the warning is about a matrix nobody asked for.
+        warnings.filterwarnings("ignore", message="A single label was found", category=UserWarning)
+        return float(matthews_corrcoef(outcome.labels, outcome.predictions))
 
 
 def _correlation(name: str) -> Callable[[Outcome], float | None]:
@@ -151,7 +154,11 @@ def compute_metrics(
         logits: float32 [num_rows, num_outputs].
         labels: int64 [num_rows], float32 [num_rows, num_labels] or float32 [num_rows].
     """
-    outcome = Outcome(labels, decide(logits, label_set.problem_type), len(label_set.names))
+    predictions = decide(logits, label_set.problem_type)
+    if label_set.problem_type == REGRESSION:
+        # In float32 the small differences between large targets drown in rounding, and squares overflow.
+        labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
+    outcome = Outcome(labels, predictions, len(label_set.names))
     return {name: METRICS[name].compute(outcome) for name in names}
 
 

@@ -79,6 +79,12 @@ def predict_logits(
     return logits
 
 
+def first_not_finite(logits: FloatArray) -> int | None:
+    """The first row (0-based) in which the model gave something else than finite numbers; None where all is well."""
+    rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    return int(rows[0]) if len(rows) else None
+
+
 def to_scores(logits: FloatArray, problem_type: str) -> FloatArray:
     """Turns logits into scores, both [num_rows, num_outputs]: softmax, sigmoid per label, or the value itself."""
     from scipy.special import expit, softmax
@@ -125,10 +131,13 @@ def predictions_table(
         `id`; `label` where labels are given; `prediction`; and for each label `score_NAME`, float32 (none for
         regression, whose prediction is the score).
     """
+    # Said, not inferred: a batch in which every row has no label at all would else have lists of nothing.
+    kinds = {REGRESSION: pa.float64(), MULTI_LABEL: pa.list_(pa.string())}
+    kind = kinds.get(label_set.problem_type, pa.string())
     columns: dict[str, Any] = {"id": ids}
     if labels is not None:
-        columns["label"] = name_labels(labels, label_set)
-    columns["prediction"] = name_labels(decide(logits, label_set.problem_type), label_set)
+        columns["label"] = pa.array(name_labels(labels, label_set), kind)
+    columns["prediction"] = pa.array(name_labels(decide(logits, label_set.problem_type), label_set), kind)
     scores = to_scores(logits, label_set.problem_type)
     columns |= {f"score_{name}": scores[:, index] for index, name in enumerate(label_set.names)}
     return pa.table(columns)

@@ -6,17 +6,16 @@ executed.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.errors import CheckpointError, ConfigError, InputNotFoundError
-from textune.files import read_json, storage_errors
+from textune.errors import CheckpointError, InputNotFoundError
+from textune.files import read_json, reading_errors, replacing_folder
+from textune.models.quiet import first_line, quiet_transformers
 from textune.models.starter import starter_folder
+from textune.models.tokenizer import forget_saved_truncation, load_tokenizer
 from textune.models.weights import check_safetensors, require_safetensors
 from textune.seeds import derive_seed
 
@@ -46,14 +45,17 @@ def find_checkpoint(name: str, *, revision: str | None = None) -> Path:
 
     Raises:
         UnavailableError: the hub cannot be reached, or the starter is not installed.
-        InputNotFoundError: neither a folder nor a hub model.
+        InputNotFoundError: neither a folder nor a hub model, or a folder that may not be read.
         CheckpointError: the folder holds no usable checkpoint: see `check_folder`.
     """
+    path = Path(name)
+    with reading_errors(path):
+        is_folder, exists = path.is_dir(), path.exists()
     if name == STARTER:
         folder = starter_folder()
-    elif Path(name).is_dir():
-        folder = Path(name)
-    elif Path(name).exists():
+    elif is_folder:
+        folder = path
+    elif exists:
         raise CheckpointError(f"--model: {name!r} is a file, expected the folder that holds a checkpoint.")
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputNotFoundError(
@@ -64,7 +66,8 @@ def find_checkpoint(name: str, *, revision: str | None = None) -> Path:
         from textune.models.hub import download
 
         folder = download(name, revision=revision, patterns=HUB_FILES)
-    check_folder(folder, name=name)
+    with reading_errors(folder):
+        check_folder(folder, name=name)
     return folder
 
 
@@ -99,7 +102,7 @@ def _check_architecture(config: dict[str, Any], *, name: str) -> None:
     from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     model_type = config.get("model_type")
-    if model_type not in CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise CheckpointError(
             f"--model: {name!r}: expected a `model_type` that transformers knows in config.json, found {model_type!r}.",
             hint="A newer transformers may know it: pip install --upgrade transformers.",
@@ -109,31 +112,6 @@ def _check_architecture(config: dict[str, Any], *, name: str) -> None:
             f"--model: {name!r}: transformers has no sequence classification model for {model_type!r}.",
             hint="Choose an encoder such as BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, DeBERTa or ModernBERT.",
         )
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Loads a checkpoint's tokenizer, without the truncation and padding that may have been saved with it.
-
-    Raises:
-        CheckpointError: there is none, it cannot be read, or it has no padding token.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        with _quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the tokenizer libraries raise plain Exception for corrupt files
-        raise CheckpointError(
-            f"The tokenizer in {str(folder)!r} cannot be loaded: {_first_line(error)}",
-            hint="Expected tokenizer.json, or the vocabulary files of a slow tokenizer, beside config.json.",
-        ) from error
-    if tokenizer.pad_token_id is None:
-        raise CheckpointError(
-            f"The tokenizer in {str(folder)!r} has no padding token, which batches need.",
-            hint="Set one: AutoTokenizer.from_pretrained(...).pad_token = ..., then save_pretrained(FOLDER).",
-        )
-    _forget_saved_truncation(tokenizer)
-    return tokenizer
 
 
 def load_classifier(
@@ -173,7 +151,8 @@ def load_classifier(
         _set_dropout(config, dropout)
     # The global generator is left as it was: the head's stream is its own.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "head"))
+        # Not torch.manual_seed, which seeds every accelerator as well.
+        torch.default_generator.manual_seed(derive_seed(seed, "head"))
         model, report = _load_model(folder, config)
     mismatched = {item[0] for item in report["mismatched_keys"]}
     new = set(report["missing_keys"]) | mismatched
@@ -211,38 +190,11 @@ def save_classifier(classifier: Classifier, folder: Path, *, max_length: int) ->
     Raises:
         OutputError, StorageError: it cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    with storage_errors(folder), _quiet_transformers():
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replacing_folder(folder) as temporary, quiet_transformers():
         classifier.model.save_pretrained(temporary)
         classifier.tokenizer.model_max_length = max_length
-        _forget_saved_truncation(classifier.tokenizer)
+        forget_saved_truncation(classifier.tokenizer)
         classifier.tokenizer.save_pretrained(temporary)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-
-
-def max_tokens(classifier_config: Any, tokenizer: PreTrainedTokenizerBase, *, asked: int | None) -> int:
-    """Returns the number of tokens to keep per example: what is asked for, or what model and tokenizer allow.
-
-    Raises:
-        ConfigError: more is asked for than the model has positions.
-    """
-    positions = getattr(classifier_config, "max_position_embeddings", None) or 10**9
-    # RoBERTa and its kin number positions from padding_idx + 1, so two of them are never used.
-    if classifier_config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm"}:
-        positions -= 2
-    if classifier_config.model_type in {"deberta", "deberta-v2"} and not classifier_config.position_biased_input:
-        positions = 10**9  # relative positions only
-    allowed = min(positions, tokenizer.model_max_length)
-    if asked is not None and asked > positions:
-        raise ConfigError(
-            f"tokens.max_length: expected at most {positions}, the positions this checkpoint has, found {asked}."
-        )
-    if asked is not None:
-        return asked
-    return int(allowed) if allowed < 10**9 else 512
 
 
 def _load_config(folder: Path) -> Any:
@@ -252,7 +204,7 @@ def _load_config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a wrong value makes the configuration's own code raise
         raise CheckpointError(
-            f"config.json in {str(folder)!r} cannot be used: {_first_line(error)}",
+            f"config.json in {str(folder)!r} cannot be used: {first_line(error)}",
             hint="Copy or download the checkpoint again.",
         ) from error
 
@@ -263,7 +215,7 @@ def _load_model(folder: Path, config: Any) -> tuple[PreTrainedModel, dict[str, A
     from transformers import AutoModelForSequenceClassification
 
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             loaded = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
@@ -276,7 +228,7 @@ def _load_model(folder: Path, config: Any) -> tuple[PreTrainedModel, dict[str, A
             )
     except Exception as error:
         raise CheckpointError(
-            f"The checkpoint in {str(folder)!r} cannot be loaded: {_first_line(error)}",
+            f"The checkpoint in {str(folder)!r} cannot be loaded: {first_line(error)}",
             hint="Expected a complete checkpoint in Hugging Face layout.",
         ) from error
     return loaded  # type: ignore[no-any-return]
@@ -331,11 +283,13 @@ def _adopt_head(model: PreTrainedModel, stored: list[str], wanted: list[str]) ->
     if sorted(stored) != sorted(wanted):
         return [f"the checkpoint's head was trained for other labels ({', '.join(stored)}); training goes on from it"]
     order = torch.tensor([stored.index(name) for name in wanted])
-    prefix = f"{model.base_model_prefix}."
+    # The last one: a head may have a hidden layer, by chance with as many units as there are labels.
+    encoder = f"{model.base_model_prefix}."
+    head = [module for name, module in model.named_modules() if not name.startswith(encoder)]
+    output = [item for item in head if isinstance(item, torch.nn.Linear) and item.out_features == len(wanted)][-1]
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if not name.startswith(prefix) and parameter.shape[0] == len(wanted):
-                parameter.copy_(parameter[order])
+        for parameter in output.parameters():
+            parameter.copy_(parameter[order])
     return ["the checkpoint's head has the same labels in another order; its rows were put in the order of the data"]
 
 
@@ -344,34 +298,3 @@ def _set_dropout(config: Any, probability: float) -> None:
     for name, value in config.to_dict().items():
         if "dropout" in name and isinstance(value, (int, float)) and not isinstance(value, bool):
             setattr(config, name, probability)
-
-
-def _forget_saved_truncation(tokenizer: PreTrainedTokenizerBase) -> None:
-    """tokenizer.json keeps the truncation and padding of its last use, which would act on whoever loads it next."""
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        backend.no_truncation()
-        backend.no_padding()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars, reports or warnings from transformers inside; what matters becomes a note of textune's."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

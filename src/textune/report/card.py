@@ -27,8 +27,10 @@ def model_card(*, config: Config, prepared: PreparedData, summary: dict[str, Any
     results = [
         {
             "task": _TASK,
-            "dataset": {"name": prepared.source.name, "type": prepared.source.location, "split": split},
-            "metrics": [{"type": name, "value": value} for name, value in _values(summary[split]).items()],
+            "dataset": {"name": prepared.source.name, "type": prepared.source.name, "split": split},
+            "metrics": [
+                {"type": name, "value": value} for name, value in _values(summary[split]).items() if value is not None
+            ],
         }
         for split in splits
     ]
@@ -38,7 +40,7 @@ def model_card(*, config: Config, prepared: PreparedData, summary: dict[str, Any
         "tags": ["text-classification", "textune"],
         "model-index": [{"name": f"{prepared.source.name}-classifier", "results": results}],
     }
-    labels = ", ".join(f"`{name}`" for name in schema.label_names) or "a number"
+    labels = ", ".join(_code(name) for name in schema.label_names) or "a number"
     inputs = "a pair of texts" if schema.text_pair else "one text"
     tables = "\n".join(f"| {split} | {_row(summary[split])} |" for split in splits)
     names = list(_values(summary[splits[0]])) if splits else []
@@ -49,7 +51,7 @@ def model_card(*, config: Config, prepared: PreparedData, summary: dict[str, Any
 # {prepared.source.name}: a text classifier
 
 Takes {inputs}, gives {labels}. Fine-tuned from `{config.model.checkpoint}` with textune {__version__} on
-`{prepared.source.location}` ({len(prepared.rows[prepared.train]):,} training rows).
+`{prepared.source.name}` ({len(prepared.rows[prepared.train]):,} training rows).
 
 ## Results
 
@@ -75,6 +77,15 @@ from transformers import pipeline
 classifier = pipeline("text-classification", model="PATH-OR-NAME-OF-THIS-MODEL")
 ```
 """
+
+
+def _code(text: str) -> str:
+    """The text as code in Markdown, on one line; more backticks around it than are in it."""
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    blank = " " if len(fence) > 1 else ""
+    return f"{fence}{blank}{' '.join(text.split())}{blank}{fence}"
 
 
 def _values(scores: dict[str, Any]) -> dict[str, Any]:

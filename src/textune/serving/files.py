@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -60,8 +61,9 @@ def predict_file(
 ) -> FileReport:
     """Predicts every row of a CSV, TSV, JSON, JSON-lines or Parquet file, in order.
 
-    The result has the input's columns (unless `input_columns` is false), `id` (the input's id column, else the row's
-    number from 1), `prediction` and one `score_NAME` per label. It appears under its name when it is complete.
+    The result has the input's columns (unless `input_columns` is false), `id` (the id column of training, else a column
+    of that name, else the row's number from 1), `prediction` and one `score_NAME` per label. It appears under its name
+    when it is complete.
 
     Args:
         text, text_pair: columns to read; None takes those of training.
@@ -92,7 +94,10 @@ def predict_file(
                 written += len(batch)
             if on_progress is not None:
                 on_progress(num_read)
-    dropped = {**reader.dropped, **({"empty text": blank} if blank else {})}
+        dropped = {**reader.dropped, **({"empty text": blank} if blank else {})}
+        if not written:
+            reasons = ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
+            raise DataError(f"{source}: found no row that can be predicted; left out: {reasons}.")
     return FileReport(written, dropped, tuple(notes))
 
 
@@ -114,6 +119,8 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 def _schema_for(predictor: Predictor, *, text: str | None, text_pair: str | None) -> Schema:
     if predictor.schema is not None:
         schema = predictor.schema
+        if text_pair is not None and schema.text_pair is None:
+            raise ConfigError("--text-pair: this model was trained on single texts; it takes no second one.")
         return replace(schema, text=text or schema.text, text_pair=text_pair or schema.text_pair)
     if text is None:
         raise ConfigError("This model does not say which columns it was trained on.", hint="Name them with --text.")
@@ -132,12 +139,12 @@ def _predict(
 ) -> pa.Table:
     """Predicts one batch of raw rows; `numbers` are their row numbers in the file, from 1."""
     texts, pairs = texts_of(batch, schema, first_row=int(numbers[0]))
-    known_id = schema.id is not None and schema.id in batch.column_names
-    ids = batch.column(schema.id) if known_id else pa.array(numbers)
+    id_column = next((name for name in (schema.id, "id") if name in batch.column_names), None)
+    ids = pa.array(numbers) if id_column is None else batch.column(id_column)
     result = predictions_table(predictor.logits(texts, pairs), predictor.label_set, ids=ids)
     if not with_input:
         return result
-    if known_id and schema.id != "id":
+    if id_column not in {None, "id"}:
         result = result.drop_columns(["id"])  # it is there under its own name
     hidden = [name for name in batch.column_names if name in result.column_names and name != "id"]
     if hidden and not notes:
@@ -191,34 +198,62 @@ class _ParquetWriter:
 
 
 class _DelimitedWriter:
-    """CSV with quotes where they are needed; TSV as textune reads it, unquoted, with blanks for tabs and line ends."""
+    """CSV with quotes where they are needed; TSV as textune reads it, unquoted, with blanks for tabs and line ends.
+
+    Not the csv module's writer: before Python 3.13 that leaves a field with a lone carriage return without quotes.
+    """
 
     def __init__(self, file: IO[str], suffix: str) -> None:
-        self._plain = suffix == ".tsv"
-        options: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
-        self._writer = csv.writer(file, lineterminator="\n", **(options if self._plain else {}))
+        self._file = file
+        self._delimiter, self._protected = ("\t", _without_breaks) if suffix == ".tsv" else (",", _quoted)
         self._names: list[str] | None = None
 
     def write(self, table: pa.Table) -> None:
         if self._names is None:
             self._names = table.column_names
-            self._writer.writerow(self._cell(name) for name in self._names)
+            self._write_line(self._names)
         # A JSON file may lack a column in some rows and bring a new one later; the header is written only once.
         empty = pa.nulls(len(table))
         present = [table.column(name) if name in table.column_names else empty for name in self._names]
-        columns = [[self._cell(value) for value in column.to_pylist()] for column in present]
-        self._writer.writerows(zip(*columns, strict=True))
+        columns = [[_as_text(value, column.type) for value in column.to_pylist()] for column in present]
+        for row in zip(*columns, strict=True):
+            self._write_line(row)
 
-    def _cell(self, value: Any) -> Any:
-        if isinstance(value, list):
-            value = LIST_SEPARATOR.join(str(item) for item in value)
-        if isinstance(value, float):
-            return f"{value:.9g}"  # enough to give back the same float32
-        if self._plain and isinstance(value, str):
-            return " ".join(value.replace("\t", " ").splitlines())
-        return value
+    def _write_line(self, fields: Iterable[str]) -> None:
+        self._file.write(self._delimiter.join(map(self._protected, fields)) + "\n")
+
+
+def _as_text(value: Any, kind: pa.DataType) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return LIST_SEPARATOR.join(str(item) for item in value)
+    if pa.types.is_float32(kind):
+        return f"{value:.9g}"  # enough to give back the same float32
+    return str(value)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\r\n') else text
+
+
+def _without_breaks(text: str) -> str:
+    return re.sub(r"\r\n|[\r\n\t]", " ", text)
 
 
 def _write_json_lines(file: IO[str], table: pa.Table) -> None:
     for row in table.to_pylist():
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        try:
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False, default=str)
+        except ValueError:  # NaN and infinity, which JSON does not know
+            line = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=str)
+        file.write(line + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The value with null in place of every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,19 @@ from textune.data.schema import Schema
 from textune.data.tokenize import encode_texts, tokenize_split
 from textune.data.tokens import TokenRows
 from textune.environment import cores, find_device
-from textune.errors import CheckpointError, DataError
-from textune.evaluation.predictions import FloatArray, LabelSet, decide, name_labels, predict_logits, to_scores
+from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, did_you_mean
+from textune.evaluation.predictions import (
+    FloatArray,
+    LabelSet,
+    decide,
+    first_not_finite,
+    name_labels,
+    predict_logits,
+    to_scores,
+)
 from textune.files import read_json
-from textune.models.load import Classifier, find_checkpoint, load_trained, max_tokens
+from textune.models.load import Classifier, find_checkpoint, load_trained
+from textune.models.tokenizer import max_tokens
 from textune.run import Run
 from textune.training.precision import choose
 
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+_WANTED = "Name the folder that `textune train` printed, a folder with a model, or a hub model such as owner/name."
 Text = str | tuple[str, str] | Mapping[str, str]
 
 
@@ -77,11 +88,14 @@ class Predictor:
             device: `auto`, `cpu`, `cuda`, ...
 
         Raises:
+            ConfigError: no such device, or a batch size below 1.
             InputNotFoundError, UnavailableError: there is no such run or model.
             CheckpointError: the run has not finished, or the checkpoint has no trained head.
         """
         import torch
 
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: expected at least 1, found {batch_size}.")
         folder, schema = _find(source)
         found = find_device(device)
         torch.set_num_threads(cores())
@@ -89,20 +103,24 @@ class Predictor:
         classifier.model.to(found)
         return cls(classifier, schema=schema, device=found, batch_size=batch_size)
 
-    def predict(self, texts: Sequence[Text]) -> list[Prediction]:
+    def predict(self, texts: Iterable[Text]) -> list[Prediction]:
         """Predicts texts, or pairs given as (text, text_pair) or {"text": ..., "text_pair": ...}.
 
         Returns:
             One prediction per text, in the same order.
 
         Raises:
-            DataError: a text is not one, or texts and pairs are mixed.
+            DataError: a text is not one, texts and pairs are mixed, or the model was trained on the other kind.
+            CheckpointError: the model's weights give scores that are not finite.
         """
         if isinstance(texts, str):
             raise DataError("Expected a list of texts, found one text.", hint='Put it in a list: predict(["..."]).')
+        texts = list(texts)
         if not texts:
             return []
-        firsts, seconds = _split_pairs(texts, pairs_expected=self.schema is not None and bool(self.schema.text_pair))
+        firsts, seconds = _split_pairs(texts)
+        if self.schema is not None:
+            _check_kind(pairs_expected=self.schema.text_pair is not None, pairs_found=seconds is not None)
         logits = self.logits(firsts, seconds)
         scores = to_scores(logits, self.label_set.problem_type)
         labels = name_labels(decide(logits, self.label_set.problem_type), self.label_set)
@@ -123,7 +141,7 @@ class Predictor:
 
     def _run(self, tokens: TokenRows, *, on_progress: Callable[[int], None] | None = None) -> FloatArray:
         with self._arithmetic.in_force():
-            return predict_logits(
+            logits = predict_logits(
                 self._classifier.model,
                 tokens,
                 padding=self._padding,
@@ -131,6 +149,13 @@ class Predictor:
                 device=self._device,
                 on_progress=on_progress,
             )
+        wrong = first_not_finite(logits)
+        if wrong is not None:
+            raise CheckpointError(
+                f"The model gave scores that are not finite numbers, first for text {wrong + 1}: damaged weights?",
+                hint="Train it again, with a lower --learning-rate if its training did not go well.",
+            )
+        return logits
 
 
 def _find(source: Run | str | os.PathLike[str]) -> tuple[Path, Schema | None]:
@@ -143,23 +168,44 @@ def _find(source: Run | str | os.PathLike[str]) -> tuple[Path, Schema | None]:
                 f"The run {str(path)!r} has no model yet: its training has not finished.",
                 hint="Wait for it, or train again with --overwrite.",
             )
-        return find_checkpoint(str(run.model_path)), Schema.from_json(run.data["schema"])
+        return find_checkpoint(str(run.model_path)), _schema(run.path / "data.json")
+    _check_named(str(source))
     folder = find_checkpoint(str(source))
     data = folder.parent / "data.json"
     if folder.name == "model" and data.is_file():
-        return folder, Schema.from_json(read_json(data)["schema"])
+        return folder, _schema(data)
     return folder, None
 
 
-def _split_pairs(texts: Sequence[Text], *, pairs_expected: bool) -> tuple[list[str], list[str] | None]:
+def _check_named(name: str) -> None:
+    """Says what is wrong with a folder that is no model, or with a name that is neither a folder nor of the hub."""
+    path = Path(name)
+    if path.exists():
+        if not (path / "config.json").is_file():
+            raise CheckpointError(
+                f"{name!r} is neither a run of textune (config.yaml) nor a model (config.json).", hint=_WANTED
+            )
+        return
+    of_the_hub = re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name) is not None
+    if not of_the_hub or ("/" in name and path.parent.is_dir()):
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputNotFoundError(f"There is no run or model {name!r}.{did_you_mean(path.name, siblings)}", hint=_WANTED)
+
+
+def _schema(path: Path) -> Schema:
+    data = read_json(path)
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(schema, dict):
+        raise CheckpointError(f"{path}: expected the columns of training under `schema`; there are none.")
+    return Schema.from_json(schema)
+
+
+def _split_pairs(texts: Sequence[Text]) -> tuple[list[str], list[str] | None]:
     firsts: list[str] = []
     seconds: list[str] = []
     for number, text in enumerate(texts, start=1):
-        if isinstance(text, Mapping):
-            parts: tuple[Any, ...] = tuple(text[name] for name in ("text", "text_pair") if name in text)
-        else:
-            parts = (text,) if isinstance(text, str) else tuple(text)
-        if len(parts) not in {1, 2} or not all(isinstance(part, str) for part in parts):
+        parts = _parts(text)
+        if not parts or not all(isinstance(part, str) for part in parts):
             raise DataError(
                 f"Text {number}: expected a text or a pair of texts, found {text!r:.80}.",
                 hint='Pairs are written ("first", "second") or {"text": ..., "text_pair": ...}.',
@@ -167,9 +213,25 @@ def _split_pairs(texts: Sequence[Text], *, pairs_expected: bool) -> tuple[list[s
         firsts.append(parts[0])
         seconds += parts[1:]
     if len(seconds) not in {0, len(firsts)}:
-        raise DataError(f"Expected all pairs or all single texts, found {len(seconds)} pairs of {len(firsts)}.")
-    if pairs_expected != bool(seconds) and pairs_expected:
+        pairs = f"{len(seconds)} pair{'s' if len(seconds) > 1 else ''}"
+        raise DataError(f"Expected all pairs or all single texts, found {pairs} among {len(firsts)}.")
+    return firsts, seconds or None
+
+
+def _parts(text: Any) -> tuple[Any, ...]:
+    """The one or two things a text is written with; none where it is written in another way."""
+    if isinstance(text, str):
+        return (text,)
+    if isinstance(text, Mapping):
+        names = ("text", "text_pair")[: len(text)]
+        return tuple(text[name] for name in names) if text.keys() == set(names) else ()
+    return tuple(text) if isinstance(text, (tuple, list)) and len(text) in {1, 2} else ()
+
+
+def _check_kind(*, pairs_expected: bool, pairs_found: bool) -> None:
+    if pairs_expected and not pairs_found:
         raise DataError(
             "This model was trained on pairs of texts, found single texts.", hint='Give ("first", "second").'
         )
-    return firsts, seconds or None
+    if pairs_found and not pairs_expected:
+        raise DataError("This model was trained on single texts, found pairs.", hint="Give one text for each.")

@@ -11,14 +11,13 @@ A folder without manifest.json, or whose files differ from it, is not a checkpoi
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.errors import CheckpointError, DataError, InputNotFoundError
-from textune.files import read_json, storage_errors, sync_folder, write_json
+from textune.files import read_json, replacing_folder, write_json
 from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -39,23 +38,14 @@ def save_checkpoint(root: Path, state: TrainingState, model: PreTrainedModel, op
     from safetensors.torch import save_file
 
     target = root / f"step-{state.step}"
-    temporary = root / f".tmp-step-{state.step}-{os.getpid()}"
-    try:
-        with storage_errors(target):
-            for leftover in root.glob(".tmp-step-*"):  # of a process that was killed; a run has one writer
-                shutil.rmtree(leftover)
-            temporary.mkdir(parents=True)
-            save_file(model_tensors(model), temporary / "model.safetensors")
-            save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
-            write_json(temporary / "state.json", state.as_json())
-            files = {file.name: _synced_digest(file) for file in sorted(temporary.iterdir())}
-            write_json(temporary / "manifest.json", {"format_version": FORMAT_VERSION, "files": files})
-            if target.exists():  # the same step again, after a resume from an older one
-                shutil.rmtree(target)
-            temporary.rename(target)
-            sync_folder(root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    for leftover in root.glob(".tmp-step-*"):  # of a process that was killed; a run has one writer
+        shutil.rmtree(leftover, ignore_errors=True)
+    with replacing_folder(target) as temporary:
+        save_file(model_tensors(model), temporary / "model.safetensors")
+        save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        write_json(temporary / "state.json", state.as_json())
+        files = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
+        write_json(temporary / "manifest.json", {"format_version": FORMAT_VERSION, "files": files})
     return target
 
 
@@ -150,12 +140,6 @@ def _optimizer_tensors(model: PreTrainedModel, optimizer: torch.optim.Optimizer)
         for parameter, moments in optimizer.state.items()
         for key, tensor in moments.items()
     }
-
-
-def _synced_digest(file: Path) -> dict[str, int | str]:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
-    return _digest(file)
 
 
 def _digest(file: Path) -> dict[str, int | str]:

@@ -111,17 +111,17 @@ def train(setup: Setup, *, callbacks: Sequence[Callback] = ()) -> TrainingState:
             for callback in callbacks:
                 callback.on_step(state)
 
-            last = state.step == state.total_steps
-            if last or state.step % setup.intervals.log == 0:
+            # The last step is logged, evaluated and saved, also if it came early.
+            if _finished(state) or state.step % setup.intervals.log == 0:
                 record = {"step": state.step, "epoch": _position(setup, state), **window.summary()}
                 record |= {"grad_norm": grad_norm, "learning_rate": learning_rate}
                 window = _Window()
                 for callback in callbacks:
                     callback.on_log(state, record)
-            save = last or state.step % setup.intervals.checkpoint == 0
-            if last or state.step % setup.intervals.evaluation == 0:
+            save = state.step % setup.intervals.checkpoint == 0
+            if _finished(state) or state.step % setup.intervals.evaluation == 0:
                 save |= _evaluate(setup, state, callbacks) and setup.selection.keep_best
-            if save or state.stop_reason is not None:
+            if save or _finished(state):
                 folder = save_checkpoint(setup.checkpoints, state, setup.model, setup.optimizer)
                 remove_old(setup.checkpoints, keep=setup.keep_checkpoints, best=state.best_step)
                 for callback in callbacks:

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from textune.run import Run
+
+from .conftest import Textune
+
+
+def test_evaluate(textune: Textune, text_run: Run, tiny_csv: Path) -> None:
+    done = textune("evaluate", text_run.path, "--data", tiny_csv)
+    assert done.code == 0
+    assert "accuracy" in done.out and "train" in done.out and "positive" in done.out
+    assert "scoring train: 64 rows" in done.err
+
+
+def test_json_and_quiet(textune: Textune, text_run: Run, tiny_csv: Path) -> None:
+    done = textune("evaluate", text_run.path, "--data", tiny_csv, "--json", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    found = json.loads(done.out)
+    assert list(found) == ["train"]
+    assert found["train"]["num_rows"] == 64
+    assert 0 <= found["train"]["accuracy"]["value"] <= 1
+
+
+def test_data_without_labels(textune: Textune, text_run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "new.csv"
+    data.write_text("text\nthe film was good\n")
+    done = textune("evaluate", text_run.path, "--data", data)
+    assert done.code == 65
+    assert "no labels" in done.err
+    assert done.out == ""

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from textune import __version__, errors
+from textune.cli import main
+from textune.cli.main import COMMANDS, EXIT_CODES, cli
+from textune.errors import DataError, TextuneError
+
+from .conftest import Textune
+
+
+def test_help_lists_every_command_and_exit_code(textune: Textune) -> None:
+    done = textune("--help")
+    assert done.code == 0
+    for name, words in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(words)}", done.out, re.MULTILINE), name
+    assert "Exit codes:" in done.out
+
+
+def test_exit_codes_are_those_of_the_errors() -> None:
+    listed = {int(code) for code in re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TextuneError)]
+    own = {kind.exit_code for kind in kinds}
+    assert listed == {0, errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED, *own}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command(textune: Textune, command: str) -> None:
+    done = textune(command, "--help")
+    assert done.code == 0
+    assert done.out.startswith(f"Usage: textune {command}")
+    assert COMMANDS[command].split(maxsplit=1)[0] in done.out, "begins with the same verb"
+
+
+def test_every_option_is_explained() -> None:
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_version(textune: Textune) -> None:
+    assert textune("--version").out == f"textune {__version__}\n"
+
+
+def test_no_command_shows_the_help(textune: Textune) -> None:
+    done = textune()
+    assert done.code == 2
+    assert "Usage: textune" in done.err + done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "There is no command 'trian'. Did you mean 'train'?"),
+        (["--versoin"], "No such option"),
+        (["train", "--lerning-rate", "1"], "--learning-rate"),
+        (["predict", "run"], "Missing argument 'INPUT'"),
+        (["predict", "run", "in.csv"], "Missing option '--output'"),
+        (["predict", "run", "in.csv", "-o", "x.csv", "--batch-size", "0"], "0 is not in the range x>=1"),
+        (["evaluate", "run"], "Name the data to score with --data."),
+    ],
+)
+def test_wrong_usage(textune: Textune, arguments: list[str], words: str) -> None:
+    done = textune(*arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert done.out == ""
+
+
+def test_errors_and_hints_go_to_standard_error(textune: Textune, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise DataError("expected a, found b", hint="do c")
+
+    monkeypatch.setattr("textune.config_reading.read_config", fail)
+    done = textune("config")
+    assert (done.code, done.out, done.err) == (65, "", "error: expected a, found b\n  do c\n")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_interruption(textune: Textune, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("textune.config_reading.read_config", interrupt)
+    done = textune("config")
+    assert done.code == 130
+    assert done.err.strip() == "interrupted; what was committed before stays"
+
+
+def test_own_mistakes_are_said_without_a_traceback(textune: Textune, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("textune.config_reading.read_config", break_down)
+    done = textune("config")
+    assert done.code == 70
+    assert done.err.splitlines()[0] == "error: textune has made a mistake: ZeroDivisionError: division by zero"
+    assert "Traceback" not in done.err
+    monkeypatch.setenv("TEXTUNE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        textune("config")
+
+
+def test_main_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["textune", "nonsense"])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 2
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    """As in `textune config | head -1`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "textune", "config"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors_said = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(timeout=60), errors_said) == (0, b"")

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import click
+import pytest
+
+from textune.cli.evaluate import evaluate
+from textune.cli.train import train
+from textune.config import SHORT_NAMES
+from textune.finetune import EVALUATE_OPTIONS
+
+
+def flags_of(command: click.Command) -> dict[str, click.Option]:
+    return {parameter.opts[0]: parameter for parameter in command.params if isinstance(parameter, click.Option)}
+
+
+def test_every_short_name_is_a_flag_of_train() -> None:
+    flags = flags_of(train)
+    assert {f"--{name.replace('_', '-')}" for name in SHORT_NAMES} < set(flags)
+    assert set(flags) - {f"--{name.replace('_', '-')}" for name in SHORT_NAMES} == {
+        "--epochs",
+        "--config",
+        "--set",
+        "--quiet",
+        "--json",
+    }
+
+
+def test_evaluate_takes_what_the_function_takes() -> None:
+    flags = set(flags_of(evaluate)) - {"--data", "--batch-size", "--device", "--quiet", "--json"}
+    assert flags == {f"--{name.replace('_', '-')}" for name in EVALUATE_OPTIONS}
+
+
+@pytest.mark.parametrize(
+    ("flag", "metavar", "words"),
+    [
+        ("--schedule", "linear|cosine|constant", "[default: linear]"),
+        ("--problem-type", "single_label_classification|multi_label_classification|regression", "kind of label"),
+        ("--warmup", "DURATION", "[default: 0steps]"),
+        ("--batch-size", "N", "[default: 8]"),
+        ("--learning-rate", "X", "[default: 5e-05]"),
+        ("--max-length", "N", "Tokens kept per example"),
+        ("--validation", "PATH", "validation rows"),
+        ("--text", "TEXT", "found by its name"),
+    ],
+)
+def test_flags_are_described_as_in_the_configuration(flag: str, metavar: str, words: str) -> None:
+    option = flags_of(train)[flag]
+    assert option.metavar == metavar
+    assert words in str(option.help)
+    assert "`" not in str(option.help)
+
+
+def test_switches_take_no_value() -> None:
+    assert {flag for flag, option in flags_of(train).items() if option.is_flag} == {
+        "--drop-bad-rows",
+        "--overwrite",
+        "--quiet",
+        "--json",
+    }

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from textune.run import Run
+from textune.serving.predictor import Predictor
+
+from .conftest import Textune
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "new.csv"
+    path.write_text("id,text\nx,the film was good\ny,a bad meal\n")
+    return path
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -> None:
+    done = textune("predict", text_run.path, texts, "-o", tmp_path / "out.csv")
+    assert (done.code, done.out) == (0, "")
+    assert "predicting new.csv" in done.err
+    assert f"2 rows predicted: {tmp_path / 'out.csv'}" in done.err
+    found = rows(tmp_path / "out.csv")
+    assert [row["id"] for row in found] == ["x", "y"]
+    expected = Predictor.load(text_run).predict([row["text"] for row in found])
+    assert [row["prediction"] for row in found] == [item.label for item in expected]
+
+
+def test_quiet(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -> None:
+    done = textune("predict", text_run.path, texts, "-o", tmp_path / "out.csv", "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert len(rows(tmp_path / "out.csv")) == 2
+
+
+def test_only_predictions_of_another_column(textune: Textune, text_run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "new.tsv"
+    source.write_text("review\tstars\nfilm\t1\n")
+    done = textune(
+        "predict", text_run.path, source, "-o", tmp_path / "out.csv", "--text", "review", "--only-predictions"
+    )
+    assert done.code == 0
+    assert list(rows(tmp_path / "out.csv")[0]) == ["id", "prediction", "score_negative", "score_positive"]
+
+
+def test_dropped_rows_are_counted(textune: Textune, text_run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "new.csv"
+    source.write_text("text,n\ngood,1\n,2\nbad,3,4\n")
+    done = textune("predict", text_run.path, source, "-o", tmp_path / "out.csv", "--drop-bad-rows")
+    assert done.code == 0
+    assert "warning: 1 row left out: empty text" in done.err
+    assert "warning: 1 row left out: wrong number of fields" in done.err
+    assert "1 row predicted" in done.err
+
+
+def test_in_a_process_of_its_own(textune_process: Textune, text_run: Run, texts: Path, tmp_path: Path) -> None:
+    done = textune_process("predict", text_run.path, texts, "-o", tmp_path / "out.jsonl")
+    assert (done.code, done.out) == (0, "")
+    assert "Warning" not in done.err and "Traceback" not in done.err
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2

@@ -1,0 +1,134 @@
+"""What all tests share: a world without network, small checkpoints made on the spot, small labelled text."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+# Libraries read these when they are imported, so they are set before any test module is.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("TEXTUNE_DATA", None)
+os.environ.pop("TEXTUNE_DEBUG", None)
+
+import pytest
+from hypothesis import settings
+from tiny import BLAME, PRAISE, SUBJECTS, save_tiny_model
+
+# A busy machine is no failure.
+settings.register_profile("textune", deadline=None)
+settings.load_profile("textune")
+
+
+class ModelFolder(Protocol):
+    """The type of `tiny_model_folder`."""
+
+    def __call__(self, family: str = "bert", *, label_names: Sequence[str] | None = None) -> Path: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """textune's cache lies in a folder of this session."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTUNE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
+    """A test may change torch's global settings; the next one does not notice.
+
+    torch is not imported for the sake of this: a test that does without it stays quick.
+    """
+    saved = _torch_settings() if "torch" in sys.modules else None
+    yield
+    if "torch" in sys.modules:
+        _restore_torch(saved or {})
+
+
+def _torch_settings() -> dict[str, Any]:
+    import torch
+
+    return {
+        "generator": torch.get_rng_state(),
+        "dtype": torch.get_default_dtype(),
+        "matmul": torch.backends.mkldnn.matmul.fp32_precision,
+        "precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def _restore_torch(saved: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+    torch.set_default_dtype(saved.get("dtype", torch.float32))
+    torch.set_float32_matmul_precision(saved.get("precision", "highest"))
+    torch.backends.mkldnn.matmul.fp32_precision = saved.get("matmul", "none")
+    if "generator" in saved:
+        torch.set_rng_state(saved["generator"])
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with MRPC and other GLUE tasks that lies beside the repository on some machines."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the data sets beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_rows() -> list[dict[str, str]]:
+    """64 rows of `text` and `label`, positive or negative, which one word decides; balanced, in mixed order."""
+    pairs = [(subject, index) for index in range(4) for subject in SUBJECTS]
+    rows = []
+    for number, (subject, index) in enumerate(pairs):
+        opening = ("the", "a", "we saw the", "today the")[number % 4]
+        rows.append({"text": f"{opening} {subject} was {PRAISE[index]} .", "label": "positive"})
+        rows.append({"text": f"{opening} {subject} was very {BLAME[index]}", "label": "negative"})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def tiny_csv(tmp_path_factory: pytest.TempPathFactory, tiny_rows: list[dict[str, str]]) -> Path:
+    """`tiny_rows` as a CSV file with the columns text and label."""
+    path = tmp_path_factory.mktemp("tiny_csv") / "reviews.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["text", "label"])
+        writer.writeheader()
+        writer.writerows(tiny_rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A function from a family's name to a checkpoint folder: two layers, hidden size 32, random weights.
+
+    With `label_names` the checkpoint is a classifier with these labels, otherwise an encoder without a head. A folder
+    is made once and shared: a test that changes it works on a copy.
+    """
+    made: dict[tuple[str, tuple[str, ...] | None], Path] = {}
+
+    def make(family: str = "bert", *, label_names: Sequence[str] | None = None) -> Path:
+        key = (family, None if label_names is None else tuple(label_names))
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp(family) / f"tiny-{family}"
+            save_tiny_model(made[key], family, label_names=label_names)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_model_folder: ModelFolder) -> Path:
+    """A BERT encoder of two layers without a head, in Hugging Face layout; it knows the words of `tiny_rows`."""
+    return tiny_model_folder("bert")

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, TextuneError, UnavailableError
+from textune.run import Run
+from textune.serving.predictor import Prediction, Predictor
+
+TEXTS = ["the film was good", "a bad meal .", "we liked the garden and the room", "song"]
+PAIRS = [("the film was good", "a great film"), ("the meal was bad", "we liked it very very very very much")]
+
+
+def pipeline_scores(folder: Path, inputs: list[Any], **options: Any) -> list[dict[str, float]]:
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", model=str(folder), device="cpu")
+    return [{item["label"]: item["score"] for item in row} for row in classify(inputs, top_k=None, **options)]
+
+
+def assert_same_scores(found: list[Prediction], expected: list[dict[str, float]]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.scores == pytest.approx(other, abs=1e-5)
+
+
+def test_texts_equal_transformers_pipeline(text_run: Run) -> None:
+    found = Predictor.load(text_run).predict(TEXTS)
+    assert_same_scores(found, pipeline_scores(text_run.model_path, TEXTS))
+    for prediction in found:
+        assert sum(prediction.scores.values()) == pytest.approx(1.0, abs=1e-6)
+        assert prediction.label == max(prediction.scores, key=prediction.scores.__getitem__)
+        assert prediction.score == prediction.scores[prediction.label]
+
+
+def test_pairs_equal_transformers_pipeline(pair_run: Run) -> None:
+    found = Predictor.load(pair_run).predict(PAIRS)
+    inputs = [{"text": first, "text_pair": second} for first, second in PAIRS]
+    assert_same_scores(found, pipeline_scores(pair_run.model_path, inputs))
+
+
+def test_multi_label_equals_transformers_pipeline(multi_label_run: Run) -> None:
+    found = Predictor.load(multi_label_run).predict(TEXTS)
+    assert_same_scores(found, pipeline_scores(multi_label_run.model_path, TEXTS, function_to_apply="sigmoid"))
+    for prediction in found:
+        assert prediction.label == [name for name in ("art", "food") if prediction.scores[name] >= 0.5]
+
+
+def test_regression_equals_the_model(regression_run: Run) -> None:
+    found = Predictor.load(regression_run).predict(TEXTS)
+    expected = pipeline_scores(regression_run.model_path, TEXTS, function_to_apply="none")
+    for prediction, scores in zip(found, expected, strict=True):
+        assert prediction.label == pytest.approx(scores["LABEL_0"], abs=1e-5)
+        assert prediction.scores == {}
+        assert prediction.score is None
+
+
+def test_a_checkpoint_that_textune_did_not_train(tiny_model_folder: Callable[..., Path]) -> None:
+    folder = tiny_model_folder("distilbert", label_names=["x", "y", "z"])
+    predictor = Predictor.load(folder)
+    assert predictor.schema is None
+    assert predictor.label_set.names == ("x", "y", "z")
+    assert_same_scores(predictor.predict(TEXTS), pipeline_scores(folder, TEXTS))
+
+
+def test_long_texts_are_cut_as_in_training(text_run: Run) -> None:
+    long = "film " * 500
+    found = Predictor.load(text_run).predict([long])
+    assert_same_scores(found, pipeline_scores(text_run.model_path, [long], truncation=True))
+
+
+def test_a_run_can_be_named_in_several_ways(text_run: Run) -> None:
+    ways: list[Any] = [text_run, text_run.path, str(text_run.path), text_run.model_path]
+    found = [Predictor.load(way) for way in ways]
+    assert all(predictor.schema == found[0].schema and predictor.schema is not None for predictor in found)
+    results = [predictor.predict(TEXTS[:1]) for predictor in found]
+    assert all(result == results[0] for result in results)
+
+
+def test_pairs_can_be_written_in_several_ways(pair_run: Run) -> None:
+    predictor = Predictor.load(pair_run)
+    first, second = PAIRS[0]
+    ways: list[Any] = [(first, second), [first, second], {"text": first, "text_pair": second}]
+    one, *others = (predictor.predict([way])[0] for way in ways)
+    assert all(other == one for other in others)
+
+
+@pytest.mark.parametrize("kind", [tuple, iter, np.array, dict.fromkeys])
+def test_any_collection_of_texts_will_do(text_run: Run, kind: Callable[[list[str]], Any]) -> None:
+    predictor = Predictor.load(text_run)
+    assert predictor.predict(kind(TEXTS)) == predictor.predict(TEXTS)
+
+
+@pytest.mark.parametrize("empty", [[], (), iter([]), np.array([])])
+def test_no_texts_give_no_predictions(text_run: Run, empty: Any) -> None:
+    assert Predictor.load(text_run).predict(empty) == []
+
+
+def test_results_do_not_depend_on_the_batch_size(text_run: Run) -> None:
+    one, many = (Predictor.load(text_run, batch_size=size).predict(TEXTS) for size in (1, 32))
+    for single, batched in zip(one, many, strict=True):
+        assert single.scores == pytest.approx(batched.scores, abs=1e-6)
+
+
+def test_batch_size_must_be_positive(text_run: Run) -> None:
+    with pytest.raises(ConfigError, match="batch_size: expected at least 1, found 0"):
+        Predictor.load(text_run, batch_size=0)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ("one text", "Expected a list of texts, found one text."),
+        (["good", 5], "Text 2: expected a text or a pair of texts, found 5."),
+        (["good", None], "Text 2: expected a text or a pair of texts, found None."),
+        ([b"good"], "Text 1: expected a text or a pair of texts, found b'good'."),
+        ([("good", "bad", "dull")], "Text 1: expected a text or a pair of texts"),
+        ([("good", None)], "Text 1: expected a text or a pair of texts"),
+        ([{"txt": "good"}], "Text 1: expected a text or a pair of texts, found {'txt': 'good'}."),
+        ([{"text_pair": "good"}], "Text 1: expected a text or a pair of texts"),
+        ([{"text": "good", "pair": "bad"}], "Text 1: expected a text or a pair of texts"),
+        ([{}], "Text 1: expected a text or a pair of texts"),
+        (["good", ("good", "bad")], "Expected all pairs or all single texts, found 1 pair among 2."),
+        ([("good", "bad")], "This model was trained on single texts, found pairs."),
+    ],
+)
+def test_what_is_no_text_is_refused(text_run: Run, texts: Any, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Predictor.load(text_run).predict(texts)
+    assert caught.value.message.startswith(words)
+
+
+def test_single_texts_for_a_model_of_pairs(pair_run: Run) -> None:
+    with pytest.raises(DataError, match="This model was trained on pairs of texts, found single texts"):
+        Predictor.load(pair_run).predict(TEXTS)
+
+
+@pytest.mark.parametrize("name", ["runs/moives", "./moives", "~/no/such/folder"])
+def test_no_such_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A name that begins with a folder that is there means a folder, not a model of the hub."""
+    for folder in ("runs/movies", "movies"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputNotFoundError) as caught:
+        Predictor.load(name)
+    assert caught.value.message.startswith(f"There is no run or model {name!r}.")
+    assert name.startswith("~") or caught.value.message.endswith("Did you mean 'movies'?")
+
+
+def test_hub_models_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bert-base").mkdir()  # near, but not what is asked for
+    for name in ("owner/name", "bert-base-uncased"):
+        with pytest.raises(UnavailableError, match=name):
+            Predictor.load(name)
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/notes.txt"])
+def test_what_is_no_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"is neither a run of textune .* nor a model"):
+        Predictor.load(tmp_path / name)
+
+
+def test_unfinished_run(text_run: Run, tmp_path: Path) -> None:
+    shutil.copytree(text_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("model"))
+    with pytest.raises(CheckpointError, match="has no model yet: its training has not finished"):
+        Predictor.load(tmp_path / "run")
+
+
+def test_an_encoder_without_a_head(tiny_checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is not a trained classifier: it lacks .*classifier"):
+        Predictor.load(tiny_checkpoint)
+
+
+def test_damaged_data_json(text_run: Run, tmp_path: Path) -> None:
+    for contents in ("{}", "[]", '{"schema": {}}', "{"):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(text_run.path, folder, ignore=shutil.ignore_patterns("checkpoints"))
+        (folder / "data.json").write_text(contents)
+        for source in (folder, folder / "model"):
+            with pytest.raises(TextuneError, match=r"schema|JSON"):
+                Predictor.load(source)
+
+
+def test_scores_that_are_not_finite_are_refused(text_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor.load(text_run)
+    with torch.no_grad():
+        predictor._classifier.model.get_parameter("classifier.bias").fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="gave scores that are not finite numbers, first for text 1"):
+        predictor.predict(TEXTS)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from textune import __version__
+from textune.environment import cores, describe, find_device, peak_memory_mib
+from textune.errors import ConfigError
+from textune.training.precision import Arithmetic, Measurement
+
+CPU = torch.device("cpu")
+
+
+def test_cores_are_those_of_this_process() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+    if hasattr(os, "sched_setaffinity"):
+        before = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(before)})
+            assert cores() == 1
+        finally:
+            os.sched_setaffinity(0, before)
+
+
+def test_auto_finds_a_device_that_works() -> None:
+    assert torch.zeros(1, device=find_device("auto")).sum() == 0
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "meta"])
+def test_devices_that_are_not_there(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_device(name)
+    assert caught.value.message.startswith(f"training.device: {name!r} cannot be used here: ")
+    assert "\n" not in caught.value.message
+    assert "textune doctor" in str(caught.value.hint)
+
+
+def test_describe() -> None:
+    arithmetic = Arithmetic("fp32", "fp32-blas", "because", (Measurement("fp32-blas", 100.0, 1e-7),))
+    facts = json.loads(json.dumps(describe(CPU, arithmetic), allow_nan=False))
+    assert facts["textune"] == __version__
+    assert facts["packages"]["torch"] == torch.__version__
+    assert (facts["device"], facts["threads"], facts["cores"]) == ("cpu", torch.get_num_threads(), cores())
+    assert facts["arithmetic"]["measurements"] == [{"name": "fp32-blas", "gflops": 100.0, "relative_error": 1e-7}]
+
+
+def test_peak_memory_is_in_mebibytes() -> None:
+    assert 50 < peak_memory_mib(CPU) < 100_000

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from textune.config import TrainingConfig
+from textune.errors import ConfigError
+from textune.models.layers import freeze
+from textune.training.optimizer import build_optimizer, set_learning_rate
+
+from .engine import tiny_model, weights
+
+
+def group_of(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> dict[str, object]:
+    return next(group for group in optimizer.param_groups if any(item is parameter for item in group["params"]))
+
+
+def test_no_decay_on_biases_and_norms() -> None:
+    model = tiny_model()
+    optimizer = build_optimizer(model, TrainingConfig(weight_decay=0.1))
+    for name, parameter in model.named_parameters():
+        exempt = name.endswith("bias") or "LayerNorm" in name
+        assert group_of(optimizer, parameter)["weight_decay"] == (0.0 if exempt else 0.1), name
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    model = tiny_model()
+    optimizer = build_optimizer(model, TrainingConfig(weight_decay=0.1, layer_decay=0.9))
+    grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "below_the_top"),
+    [
+        ("bert.embeddings.word_embeddings.weight", 3),
+        ("bert.encoder.layer.0.output.dense.weight", 2),
+        ("bert.encoder.layer.1.attention.self.query.bias", 1),
+        ("bert.pooler.dense.weight", 0),
+        ("classifier.bias", 0),
+    ],
+)
+def test_layer_decay_lowers_the_rate_per_depth(name: str, below_the_top: int) -> None:
+    model = tiny_model()
+    optimizer = build_optimizer(model, TrainingConfig(layer_decay=0.5))
+    set_learning_rate(optimizer, 0.08)
+    assert group_of(optimizer, model.get_parameter(name))["lr"] == pytest.approx(0.08 * 0.5**below_the_top)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = tiny_model()
+    freeze(model, "encoder")
+    optimizer = build_optimizer(model, TrainingConfig())
+    assert {id(parameter) for group in optimizer.param_groups for parameter in group["params"]} == {
+        id(parameter)
+        for module in (model.base_model.pooler, model.classifier)
+        for parameter in module.parameters()
+    }
+
+
+def test_nothing_left_to_train_is_refused() -> None:
+    model = tiny_model().requires_grad_(False)
+    with pytest.raises(ConfigError, match="leaves nothing to train"):
+        build_optimizer(model, TrainingConfig())
+
+
+def test_steps_equal_plain_adamw_with_bias_correction() -> None:
+    config = TrainingConfig(weight_decay=0.05, adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-6, learning_rate=3e-3)
+    ours, reference = tiny_model(), tiny_model()
+    optimizer = build_optimizer(ours, config)
+    decayed = [parameter for parameter in reference.parameters() if parameter.ndim >= 2]
+    others = [parameter for parameter in reference.parameters() if parameter.ndim < 2]
+    plain = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+        lr=3e-3,
+        betas=(0.8, 0.95),
+        eps=1e-6,
+        fused=False,
+        foreach=False,
+    )
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for one, other in zip(ours.parameters(), reference.parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        optimizer.step()
+        plain.step()
+    found = weights(ours)
+    for name, expected in weights(reference).items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-6, atol=1e-7)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+
+from textune.training import precision
+from textune.training.precision import BF16_GAIN, FP32_ERROR, Arithmetic, Measurement, choose, measure
+
+CPU = torch.device("cpu")
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, *measurements: tuple[str, float, float]) -> None:
+    monkeypatch.setattr(precision, "measure", lambda device: [Measurement(*values) for values in measurements])
+
+
+def test_auto_takes_bf16_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(monkeypatch, ("fp32-blas", 200, 3e-7), ("fp32-onednn", 400, 3e-7), ("bf16", 850, 2e-3))
+    chosen = choose("auto", CPU)
+    assert (chosen.precision, chosen.fp32_mode) == ("bf16", "fp32-onednn")
+    assert "850" in chosen.reason and "400" in chosen.reason and "2.1 x" in chosen.reason
+
+
+def test_auto_keeps_fp32_where_bf16_gains_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(monkeypatch, ("fp32-blas", 400, 3e-7), ("fp32-onednn", 390, 3e-7), ("bf16", 400 * BF16_GAIN - 1, 2e-3))
+    chosen = choose("auto", CPU)
+    assert (chosen.precision, chosen.fp32_mode) == ("fp32", "fp32-blas")
+
+
+def test_a_fast_mode_that_rounds_is_not_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU with AMX the switch to oneDNN really rounds to bf16."""
+    measured(monkeypatch, ("fp32-blas", 200, 3e-7), ("fp32-onednn", 3000, FP32_ERROR * 2), ("bf16", 3000, 2e-3))
+    assert choose("fp32", CPU).fp32_mode == "fp32-blas"
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    measured(monkeypatch, ("fp32-blas", 100, 3e-7), ("bf16", 120, 2e-3))
+    chosen = choose(asked, CPU)
+    assert chosen.precision == asked
+    assert chosen.reason.startswith(f"{asked}: as asked")
+
+
+def test_measures_every_arithmetic_and_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "PROBE_SECONDS", 1e-4)
+    monkeypatch.setattr(precision, "PROBE_SIZE", 128)
+    found = {item.name: item for item in measure(CPU)}
+    assert list(found) == ["fp32-blas", "fp32-onednn", "bf16"]
+    assert all(item.gflops > 0 for item in found.values())
+    assert 0 < found["fp32-blas"].relative_error < FP32_ERROR
+    assert 1e-4 < found["bf16"].relative_error < 1e-2
+
+
+@pytest.mark.parametrize("before", ["highest", "high"])
+def test_torch_setting_is_restored(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    monkeypatch.setattr(precision, "PROBE_SECONDS", 1e-4)
+    monkeypatch.setattr(precision, "PROBE_SIZE", 32)
+    old = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    try:
+        chosen = choose("auto", CPU)
+        assert torch.get_float32_matmul_precision() == before
+        with contextlib.suppress(RuntimeError), Arithmetic("fp32", "fp32-onednn", "", ()).in_force():
+            assert torch.get_float32_matmul_precision() == "medium"
+            raise RuntimeError
+        assert torch.get_float32_matmul_precision() == before
+        assert chosen.as_json()["measurements"][0]["name"] == "fp32-blas"
+    finally:
+        torch.set_float32_matmul_precision(old)
+
+
+def test_autocast_only_for_bf16() -> None:
+    left = torch.ones(2, 2)
+    with Arithmetic("bf16", "fp32-blas", "", ()).autocast(CPU):
+        assert (left @ left).dtype == torch.bfloat16
+    with Arithmetic("fp32", "fp32-blas", "", ()).autocast(CPU):
+        assert (left @ left).dtype == torch.float32
