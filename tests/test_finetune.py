@@ -507,7 +507,7 @@ def test_evaluate_other_columns(text_run: Run, tmp_path: Path) -> None:
     scores = evaluate(
         text_run, str(other), text="review", label="stars", delimiter=";", batch_size=3, display=QUICK["display"]
     )
-    assert scores["train"].num_rows == 8
+    assert scores["data"].num_rows == 8
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,9 @@ def _load_yaml(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: expected a configuration of at most 1 MiB; this file is larger.")
-        return _Loader(path.read_text(encoding="utf-8")).get_single_data()
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader.name = path.name  # what messages call it
+        return loader.get_single_data()
     except FileNotFoundError as error:
         raise InputNotFoundError(f"There is no configuration file {str(path)!r}.") from error
     except OSError as error:
@@ -208,7 +210,7 @@ def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
             section, key = name.split(".")
             sections[section][key] = _convert(value, kind, field.metadata)
         except ValueError as error:
-            problems.append(f"{name}: {error}.")
+            problems.append(f"{name}: {error}{'' if str(error).endswith(('.', '?')) else '.'}")
     if problems:
         raise ConfigError(problems, hint="`textune config` prints every option with its meaning and default.")
     hints = typing.get_type_hints(Config)
@@ -236,7 +238,7 @@ def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
     kind, options = plain, typing.get_args(plain)
     if typing.get_origin(kind) is Literal:
         if value not in options:
-            raise ValueError(f"expected {_either(options)}, found {value!r}")
+            raise ValueError(f"expected {_either(options)}, found {value!r}.{did_you_mean(str(value), options)}")
         return value
     if typing.get_origin(kind) is tuple:
         items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value

@@ -11,17 +11,17 @@ from .conftest import Textune
 def test_evaluate(textune: Textune, text_run: Run, tiny_csv: Path) -> None:
     done = textune("evaluate", text_run.path, "--data", tiny_csv)
     assert done.code == 0
-    assert "accuracy" in done.out and "train" in done.out and "positive" in done.out
-    assert "scoring train: 64 rows" in done.err
+    assert "accuracy" in done.out and "data" in done.out and "positive" in done.out
+    assert "scoring data: 64 rows" in done.err
 
 
 def test_json_and_quiet(textune: Textune, text_run: Run, tiny_csv: Path) -> None:
     done = textune("evaluate", text_run.path, "--data", tiny_csv, "--json", "--quiet")
     assert (done.code, done.err) == (0, "")
     found = json.loads(done.out)
-    assert list(found) == ["train"]
-    assert found["train"]["num_rows"] == 64
-    assert 0 <= found["train"]["accuracy"]["value"] <= 1
+    assert list(found) == ["data"]
+    assert found["data"]["num_rows"] == 64
+    assert 0 <= found["data"]["accuracy"]["value"] <= 1
 
 
 def test_data_without_labels(textune: Textune, text_run: Run, tmp_path: Path) -> None:

@@ -188,9 +188,9 @@ def _find_label(found: FoundColumns, candidates: Sequence[str], number_columns: 
             f"it could be {', or '.join(repr(name) for name in choices)}. Name it with --label."
         )
     else:
+        left = f"The columns left are {listed(candidates, shown=30)}" if candidates else "No column is left"
         found.problems.append(
-            "No column has a name by which it is known to be the label. "
-            f"The columns left are {listed(candidates, shown=30)}. Name it with --label."
+            f"No column has a name by which it is known to be the label. {left}. Name it with --label."
         )
 
 

@@ -116,7 +116,11 @@ def prepare_evaluation(config: DataConfig, schema: Schema, *, folder: Path) -> P
         text_pair=config.text_pair or schema.text_pair,
         label=config.label or schema.label,
     )
-    rows = to_rows(source.splits, schema, drop_bad_rows=config.drop_bad_rows, require_labels=(), folder=folder)
+    # A single file is called "train" by its reader, which here would be wrong.
+    splits = (
+        type(source.splits)({"data": source.splits["train"]}) if list(source.splits) == ["train"] else source.splits
+    )
+    rows = to_rows(splits, schema, drop_bad_rows=config.drop_bad_rows, require_labels=(), folder=folder)
     dropped = _merged(source.dropped, rows.dropped)
     return PreparedData(source, schema, rows.splits, (*source.notes, *rows.notes), dropped)
 
