@@ -392,7 +392,7 @@ def test_scores_that_are_not_finite_end_training(
         logits[3, 1] = np.nan
         return logits
 
-    monkeypatch.setattr("textune.finetune.predict_logits", spoiled)
+    monkeypatch.setattr("textune.job.predict_logits", spoiled)
     with pytest.raises(TrainingError, match="scores for row 4 of validation are not finite numbers") as caught:
         quickly(tiny_csv)
     assert "--learning-rate" in str(caught.value.hint)

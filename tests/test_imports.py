@@ -28,6 +28,8 @@ ROOMS = (
     {"training"},
     {"display", "environment"},
     {"report", "serving"},
+    {"job"},
+    {"results"},
     {"finetune"},
     {"compat"},
     {"cli"},

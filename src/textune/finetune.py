@@ -11,43 +11,29 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from textune.config import SHORT_NAMES, Config
 from textune.config_reading import read_config
-from textune.data.batching import BatchPlan
 from textune.data.cache import cache_root
-from textune.data.collate import Padding
 from textune.data.prepare import PreparedData, prepare_evaluation, prepare_training
+from textune.data.rows import labels_of
 from textune.data.tokenize import length_statistics, tokenize_split
 from textune.display import Display, default_display
-from textune.durations import Duration
-from textune.environment import cores, describe, find_device, peak_memory_mib
-from textune.errors import CheckpointError, ConfigError, DataError, TrainingError, did_you_mean
-from textune.evaluation.metrics import metric_names, selection_metric
-from textune.evaluation.predictions import LabelSet, first_not_finite, predict_logits, predictions_table
+from textune.environment import cores, describe, find_device
+from textune.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from textune.evaluation.metrics import metric_names
 from textune.evaluation.scoring import Scores, score
-from textune.files import replacing, storage_errors
-from textune.models.layers import freeze
-from textune.models.load import Classifier, find_checkpoint, load_classifier, save_classifier
-from textune.models.losses import Loss, resolve_class_weights
+from textune.files import storage_errors
+from textune.job import ForgetScores, Job
+from textune.models.load import Classifier, find_checkpoint, load_classifier
 from textune.models.tokenizer import max_tokens
-from textune.report.card import model_card
+from textune.results import RunLog, data_json, write_results
 from textune.run import Run, check_output, next_free_path
 from textune.serving.predictor import Predictor
-from textune.training.callbacks import Callback, EarlyStopping, Record
-from textune.training.checkpoint import load_weights
-from textune.training.loop import Intervals, Selection, Setup, TrainingRows
+from textune.training.callbacks import Callback, EarlyStopping
 from textune.training.loop import train as run_loop
-from textune.training.optimizer import build_optimizer
-from textune.training.precision import Arithmetic, choose
-from textune.training.schedule import Schedule
-from textune.training.state import TrainingState
+from textune.training.precision import choose
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-    import torch
-
     from textune.data.tokens import TokenRows
 
 
@@ -178,216 +164,17 @@ def fine_tune(config: Config, *, display: Display, callbacks: Sequence[Callback]
 
         output = config.run.output or next_free_path(prepared.source.name, Path(config.model.checkpoint).name)
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, output=str(output)))
-        job = _Job(config, prepared, classifier, tokens, arithmetic, device, display)
+        job = Job(config, prepared, classifier, tokens, arithmetic, device, display)
         setup = job.setup(checkpoints=Path(output, "checkpoints"))
         run = Run.create(Path(output), overwrite=config.run.overwrite, config=config)
         run.write("environment.json", describe(device, arithmetic))
-        run.write("data.json", job.data_json())
-        watchers = [_Forget(job.latest), *callbacks, _RunLog(run, setup_split=job.validation), display]
+        run.write("data.json", data_json(job))
+        watchers = [ForgetScores(job.latest), *callbacks, RunLog(run, split=job.validation), display]
         if config.evaluation.patience is not None:
             watchers.insert(0, EarlyStopping(config.evaluation.patience))
         state = run_loop(setup, callbacks=watchers)
-        job.finish(run, setup, state, started=started)
+        write_results(job, run, setup, state, started=started)
     return run
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """The parts of one training, once they are all there."""
-
-    config: Config
-    prepared: PreparedData
-    classifier: Classifier
-    tokens: dict[str, TokenRows]
-    arithmetic: Arithmetic
-    device: torch.device
-    display: Display
-    latest: dict[str, tuple[npt.NDArray[np.floating[Any]], Scores]] = dataclasses.field(default_factory=dict)
-    """Logits and scores of each split by the model's current weights."""
-
-    @property
-    def validation(self) -> str:
-        return self.prepared.roles.validation[0]
-
-    @property
-    def label_set(self) -> LabelSet:
-        return LabelSet(self.prepared.schema.problem_type, self.prepared.schema.label_names)
-
-    @property
-    def metric_names(self) -> list[str]:
-        task = self.prepared.source.task
-        return metric_names(self.label_set, first=() if task is None else task.metrics)
-
-    @property
-    def padding(self) -> Padding:
-        tokens = self.config.tokens
-        width = tokens.max_length if tokens.pad_to_max_length else None
-        return Padding.of(self.classifier.tokenizer, multiple_of=tokens.pad_to_multiple_of, width=width)
-
-    def setup(self, *, checkpoints: Path) -> Setup:
-        """Turns the configuration into the pieces of the loop; durations become steps here, once."""
-        config, training, schema = self.config, self.config.training, self.prepared.schema
-        train_rows = self.prepared.rows[self.prepared.train]
-        labels = _labels(train_rows)
-        assert labels is not None, "the training split is labelled"
-        plan = BatchPlan(len(train_rows), training.batch_size, training.gradient_accumulation_steps, training.seed)
-        scale = {"steps_per_epoch": plan.steps_per_epoch, "batch_size": plan.rows_per_step}
-        total_steps = Duration.parse(training.duration).in_steps(**scale)
-        warmup = Duration.parse(training.warmup).in_steps(**scale, total_steps=total_steps)
-        intervals = {
-            name: Duration.parse(text).as_interval(**scale, total_steps=total_steps)
-            for name, text in {
-                "log": training.log_every,
-                "evaluation": config.evaluation.every,
-                "checkpoint": config.checkpoint.every,
-            }.items()
-        }
-        metric, higher_is_better = selection_metric(config.evaluation.metric, self.metric_names)
-        weights = resolve_class_weights(
-            training.class_weights, labels, problem_type=schema.problem_type, num_labels=schema.num_labels
-        )
-        if config.model.freeze is not None:
-            frozen = freeze(self.classifier.model, config.model.freeze)
-            self.display.note(f"frozen: {frozen:,} weights ({config.model.freeze})")
-        self.classifier.model.to(self.device)
-        return Setup(
-            model=self.classifier.model,
-            device=self.device,
-            rows=TrainingRows(self.tokens[self.prepared.train], labels, train_rows["id"]),
-            plan=plan,
-            padding=self.padding,
-            loss=Loss(schema.problem_type, class_weights=weights, label_smoothing=training.label_smoothing),
-            optimizer=build_optimizer(self.classifier.model, training),
-            schedule=Schedule(training.schedule, warmup, total_steps),
-            arithmetic=self.arithmetic,
-            learning_rate=training.learning_rate,
-            max_grad_norm=training.max_grad_norm,
-            seed=training.seed,
-            intervals=Intervals(**intervals),
-            selection=Selection(
-                metric,
-                higher_is_better,
-                config.evaluation.min_improvement,
-                keep_best=config.evaluation.select == "best",
-            ),
-            evaluate=self.evaluate,
-            checkpoints=checkpoints,
-            keep_checkpoints=config.checkpoint.keep,
-        )
-
-    def logits(self, split: str) -> npt.NDArray[np.floating[Any]]:
-        """Runs the model over one split."""
-        with self.display.progress(f"scoring {split}", len(self.tokens[split])) as advance:
-            logits = predict_logits(
-                self.classifier.model,
-                self.tokens[split],
-                padding=self.padding,
-                batch_size=self.config.evaluation.batch_size,
-                device=self.device,
-                on_progress=advance,
-            )
-        wrong = first_not_finite(logits)
-        if wrong is not None:
-            raise TrainingError(
-                f"The model's scores for row {wrong + 1} of {split} are not finite numbers: training has diverged.",
-                hint="A lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
-            )
-        return logits
-
-    def evaluate(self) -> dict[str, float | None]:
-        """Scores the validation split with the current weights; the loop calls it."""
-        self.latest[self.validation] = self.score(self.validation)
-        return self.latest[self.validation][1].metrics
-
-    def score(self, split: str) -> tuple[npt.NDArray[np.floating[Any]], Scores]:
-        """Returns the logits of a labelled split and their scores."""
-        logits, labels = self.logits(split), _labels(self.prepared.rows[split])
-        assert labels is not None, "only labelled splits are scored"
-        return logits, score(logits, labels, self.label_set, metric_names=self.metric_names)
-
-    def data_json(self) -> dict[str, Any]:
-        """The contents of data.json."""
-        splits = {
-            name: {
-                "rows": len(self.prepared.rows[name]),
-                "labelled": "labels" in split.column_names,
-                "lengths": length_statistics(self.tokens[name]).as_json(),
-            }
-            for name, split in self.prepared.rows.items()
-            if name in self.tokens
-        }
-        return {**self.prepared.as_json(), "max_length": self.config.tokens.max_length, "splits": splits}
-
-    def finish(self, run: Run, setup: Setup, state: TrainingState, *, started: float) -> None:
-        """Chooses the weights, scores every split with them, and writes model, predictions and, last, the summary."""
-        select, step = self.config.evaluation.select, state.step
-        if select == "best" and state.best_step not in {None, state.step}:
-            assert state.best_step is not None
-            step = state.best_step
-            load_weights(run.checkpoints_path / f"step-{step}", self.classifier.model)
-            self.latest.clear()
-        summary: dict[str, Any] = {
-            "selected": {
-                "weights": select,
-                "step": step,
-                "epoch": round(step / setup.plan.steps_per_epoch, 4),
-                "split": self.validation,
-                "metric": setup.selection.metric,
-            }
-        }
-        for split in (*self.prepared.roles.validation, *self.prepared.roles.test):
-            rows = self.prepared.rows[split]
-            labels = _labels(rows)
-            if labels is None:
-                logits = self.logits(split)
-                self.display.note(f"{split}: no labels, so predictions only")
-            else:
-                logits, scores = self.latest.get(split) or self.score(split)
-                summary[split] = scores.as_json()
-            table = predictions_table(logits, self.label_set, ids=rows["id"][:], labels=labels)
-            _write_parquet(table, run.predictions_path / f"{split}.parquet")
-        length = self.config.tokens.max_length
-        assert length is not None, "resolved when the rows were tokenised"
-        save_classifier(self.classifier, run.model_path, max_length=length)
-        summary["training"] = {
-            "steps": state.step,
-            "epochs": round(state.step / setup.plan.steps_per_epoch, 4),
-            "stop_reason": state.stop_reason,
-            "seconds": round(state.seconds, 3),
-            "seconds_in_all": round(time.perf_counter() - started, 3),
-            "samples_per_second": round(state.examples / state.seconds, 2),
-            "tokens_per_second": round(state.tokens / state.seconds, 1),
-            "peak_memory_mib": round(peak_memory_mib(self.device), 1),
-            "precision": self.arithmetic.precision,
-        }
-        card = model_card(config=self.config, prepared=self.prepared, summary=summary)
-        with replacing(run.model_path / "README.md") as temporary:
-            temporary.write_text(card, encoding="utf-8")
-        run.write("summary.json", summary)
-
-
-class _Forget(Callback):
-    """Forgets what was computed with weights that are no longer the model's."""
-
-    def __init__(self, latest: dict[str, Any]) -> None:
-        self._latest = latest
-
-    def on_step(self, state: TrainingState) -> None:
-        self._latest.clear()
-
-
-class _RunLog(Callback):
-    """Writes logs and evaluations to metrics.jsonl."""
-
-    def __init__(self, run: Run, *, setup_split: str) -> None:
-        self._run = run
-        self._split = setup_split
-
-    def on_log(self, state: TrainingState, record: Record) -> None:
-        self._run.log({"kind": "training", **record})
-
-    def on_evaluate(self, state: TrainingState, record: Record) -> None:
-        self._run.log({"kind": "evaluation", "split": self._split, **record})
 
 
 def _load(config: Config, checkpoint: Path, prepared: PreparedData, *, display: Display) -> Classifier:
@@ -441,7 +228,7 @@ def _tokenize(
 def _score_splits(prepared: PreparedData, predictor: Predictor, *, display: Display) -> dict[str, Scores]:
     results = {}
     for name, rows in prepared.rows.items():
-        labels = _labels(rows)
+        labels = labels_of(rows)
         if labels is None:
             display.note(f"{name}: no labels, so nothing to score")
             continue
@@ -456,22 +243,6 @@ def _score_splits(prepared: PreparedData, predictor: Predictor, *, display: Disp
             hint="Name the label column with --label; `textune predict` needs none.",
         )
     return results
-
-
-def _labels(rows: Any) -> npt.NDArray[Any] | None:
-    """The labels of typed rows as one array; None where there are none."""
-    if "labels" not in rows.column_names:
-        return None
-    return np.asarray(rows.with_format("numpy")["labels"][:])
-
-
-def _write_parquet(table: Any, path: Path) -> None:
-    import pyarrow.parquet
-
-    with storage_errors(path):
-        path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from textune.config import Config
 from textune.config_reading import read_config, to_yaml
 from textune.errors import CheckpointError, DataError, InputNotFoundError, OutputError
-from textune.files import read_json, reading_errors, storage_errors, write_json, write_text
+from textune.files import read_json, reading_errors, replacing, storage_errors, write_json, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -145,6 +145,16 @@ class Run:
             known = ", ".join(sorted(file.stem for file in self.predictions_path.glob("*.parquet"))) or "none"
             raise InputNotFoundError(f"{self.path}: there are no predictions for {split!r}; there are: {known}.")
         return pyarrow.parquet.read_table(path)
+
+    def write_predictions(self, split: str, predictions: pa.Table) -> None:
+        """Writes the predictions on one split, atomically."""
+        import pyarrow.parquet
+
+        path = self.predictions_path / f"{split}.parquet"
+        with storage_errors(path):
+            path.parent.mkdir(exist_ok=True)
+        with replacing(path) as temporary:
+            pyarrow.parquet.write_table(predictions, temporary)
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Writes one of the JSON files, atomically."""

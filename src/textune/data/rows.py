@@ -173,6 +173,13 @@ def texts_of(
     return texts[0].to_pylist(), texts[1].to_pylist() if len(texts) > 1 else None
 
 
+def labels_of(rows: Dataset) -> NDArray[Any] | None:
+    """The labels of typed rows as one array, as `textune.models.losses.Loss` takes them; None where there are none."""
+    if "labels" not in rows.column_names:
+        return None
+    return np.asarray(rows.with_format("numpy")["labels"][:])
+
+
 def blank_rows(batch: pa.Table, schema: Schema) -> NDArray[np.bool_]:
     """Which rows of a raw batch `texts_of` would refuse because a text is null or blank: bool [num_rows]."""
     blank = np.zeros(batch.num_rows, dtype=np.bool_)

@@ -1,0 +1,157 @@
+"""One training with all its parts: what the loop is given, and how its splits are scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.config import Config
+from textune.data.batching import BatchPlan
+from textune.data.collate import Padding
+from textune.data.prepare import PreparedData
+from textune.data.rows import labels_of
+from textune.data.tokens import TokenRows
+from textune.display import Display
+from textune.durations import Duration
+from textune.errors import TrainingError
+from textune.evaluation.metrics import metric_names, selection_metric
+from textune.evaluation.predictions import FloatArray, LabelSet, first_not_finite, predict_logits
+from textune.evaluation.scoring import Scores, score
+from textune.models.layers import freeze
+from textune.models.load import Classifier
+from textune.models.losses import Loss, resolve_class_weights
+from textune.training.callbacks import Callback
+from textune.training.loop import Intervals, Selection, Setup, TrainingRows
+from textune.training.optimizer import build_optimizer
+from textune.training.precision import Arithmetic
+from textune.training.schedule import Schedule
+from textune.training.state import TrainingState
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The parts of one training, once they are all there."""
+
+    config: Config
+    prepared: PreparedData
+    classifier: Classifier
+    tokens: dict[str, TokenRows]
+    arithmetic: Arithmetic
+    device: torch.device
+    display: Display
+    latest: dict[str, tuple[FloatArray, Scores]] = dataclasses.field(default_factory=dict)
+    """Logits and scores of each split by the model's current weights."""
+
+    @property
+    def validation(self) -> str:
+        return self.prepared.roles.validation[0]
+
+    @property
+    def label_set(self) -> LabelSet:
+        return LabelSet(self.prepared.schema.problem_type, self.prepared.schema.label_names)
+
+    @property
+    def metric_names(self) -> list[str]:
+        task = self.prepared.source.task
+        return metric_names(self.label_set, first=() if task is None else task.metrics)
+
+    @property
+    def padding(self) -> Padding:
+        tokens = self.config.tokens
+        width = tokens.max_length if tokens.pad_to_max_length else None
+        return Padding.of(self.classifier.tokenizer, multiple_of=tokens.pad_to_multiple_of, width=width)
+
+    def setup(self, *, checkpoints: Path) -> Setup:
+        """Turns the configuration into the pieces of the loop; durations become steps here, once."""
+        config, training, schema = self.config, self.config.training, self.prepared.schema
+        train_rows = self.prepared.rows[self.prepared.train]
+        labels = labels_of(train_rows)
+        assert labels is not None, "the training split is labelled"
+        plan = BatchPlan(len(train_rows), training.batch_size, training.gradient_accumulation_steps, training.seed)
+        scale = {"steps_per_epoch": plan.steps_per_epoch, "batch_size": plan.rows_per_step}
+        total_steps = Duration.parse(training.duration).in_steps(**scale)
+        warmup = Duration.parse(training.warmup).in_steps(**scale, total_steps=total_steps)
+        intervals = {
+            name: Duration.parse(text).as_interval(**scale, total_steps=total_steps)
+            for name, text in {
+                "log": training.log_every,
+                "evaluation": config.evaluation.every,
+                "checkpoint": config.checkpoint.every,
+            }.items()
+        }
+        metric, higher_is_better = selection_metric(config.evaluation.metric, self.metric_names)
+        weights = resolve_class_weights(
+            training.class_weights, labels, problem_type=schema.problem_type, num_labels=schema.num_labels
+        )
+        if config.model.freeze is not None:
+            frozen = freeze(self.classifier.model, config.model.freeze)
+            self.display.note(f"frozen: {frozen:,} weights ({config.model.freeze})")
+        self.classifier.model.to(self.device)
+        return Setup(
+            model=self.classifier.model,
+            device=self.device,
+            rows=TrainingRows(self.tokens[self.prepared.train], labels, train_rows["id"]),
+            plan=plan,
+            padding=self.padding,
+            loss=Loss(schema.problem_type, class_weights=weights, label_smoothing=training.label_smoothing),
+            optimizer=build_optimizer(self.classifier.model, training),
+            schedule=Schedule(training.schedule, warmup, total_steps),
+            arithmetic=self.arithmetic,
+            learning_rate=training.learning_rate,
+            max_grad_norm=training.max_grad_norm,
+            seed=training.seed,
+            intervals=Intervals(**intervals),
+            selection=Selection(
+                metric,
+                higher_is_better,
+                config.evaluation.min_improvement,
+                keep_best=config.evaluation.select == "best",
+            ),
+            evaluate=self.evaluate,
+            checkpoints=checkpoints,
+            keep_checkpoints=config.checkpoint.keep,
+        )
+
+    def logits(self, split: str) -> FloatArray:
+        """Runs the model over one split."""
+        with self.display.progress(f"scoring {split}", len(self.tokens[split])) as advance:
+            logits = predict_logits(
+                self.classifier.model,
+                self.tokens[split],
+                padding=self.padding,
+                batch_size=self.config.evaluation.batch_size,
+                device=self.device,
+                on_progress=advance,
+            )
+        wrong = first_not_finite(logits)
+        if wrong is not None:
+            raise TrainingError(
+                f"The model's scores for row {wrong + 1} of {split} are not finite numbers: training has diverged.",
+                hint="A lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
+            )
+        return logits
+
+    def evaluate(self) -> dict[str, float | None]:
+        """Scores the validation split with the current weights; the loop calls it."""
+        self.latest[self.validation] = self.score(self.validation)
+        return self.latest[self.validation][1].metrics
+
+    def score(self, split: str) -> tuple[FloatArray, Scores]:
+        """Returns the logits of a labelled split and their scores."""
+        logits, labels = self.logits(split), labels_of(self.prepared.rows[split])
+        assert labels is not None, "only labelled splits are scored"
+        return logits, score(logits, labels, self.label_set, metric_names=self.metric_names)
+
+
+class ForgetScores(Callback):
+    """Forgets what was computed with weights that are no longer the model's."""
+
+    def __init__(self, latest: dict[str, Any]) -> None:
+        self._latest = latest
+
+    def on_step(self, state: TrainingState) -> None:
+        self._latest.clear()
