@@ -22,11 +22,12 @@ from textune.models.layers import freeze
 from textune.models.load import Classifier
 from textune.models.losses import Loss, resolve_class_weights
 from textune.training.callbacks import Callback
-from textune.training.loop import Intervals, Selection, Setup, TrainingRows
+from textune.training.loop import Intervals, Selection, Setup
 from textune.training.optimizer import build_optimizer
 from textune.training.precision import Arithmetic
 from textune.training.schedule import Schedule
 from textune.training.state import TrainingState
+from textune.training.work import TextWork
 
 if TYPE_CHECKING:
     import torch
@@ -91,16 +92,22 @@ class Job:
             frozen = freeze(self.classifier.model, config.model.freeze)
             self.display.note(f"frozen: {frozen:,} weights ({config.model.freeze})")
         self.classifier.model.to(self.device)
-        return Setup(
+        work = TextWork(
             model=self.classifier.model,
             device=self.device,
-            rows=TrainingRows(self.tokens[self.prepared.train], labels, train_rows["id"]),
+            tokens=self.tokens[self.prepared.train],
+            labels=labels,
+            ids=train_rows["id"],
             plan=plan,
             padding=self.padding,
             loss=Loss(schema.problem_type, class_weights=weights, label_smoothing=training.label_smoothing),
+            arithmetic=self.arithmetic,
+        )
+        return Setup(
+            model=self.classifier.model,
+            work=work,
             optimizer=build_optimizer(self.classifier.model, training),
             schedule=Schedule(training.schedule, warmup, total_steps),
-            arithmetic=self.arithmetic,
             learning_rate=training.learning_rate,
             max_grad_norm=training.max_grad_norm,
             seed=training.seed,

@@ -59,7 +59,7 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
         "selected": {
             "weights": job.config.evaluation.select,
             "step": step,
-            "epoch": round(step / setup.plan.steps_per_epoch, 4),
+            "epoch": round(step / setup.work.steps_per_epoch, 4),
             "split": job.validation,
             "metric": setup.selection.metric,
         }
@@ -79,7 +79,7 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
     save_classifier(job.classifier, run.model_path, max_length=length)
     summary["training"] = {
         "steps": state.step,
-        "epochs": round(state.step / setup.plan.steps_per_epoch, 4),
+        "epochs": round(state.step / setup.work.steps_per_epoch, 4),
         "stop_reason": state.stop_reason,
         "seconds": round(state.seconds, 3),
         "seconds_in_all": round(time.perf_counter() - started, 3),

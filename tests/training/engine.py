@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from transformers import BertConfig, BertForSequenceClassification
 
 from textune.config import TrainingConfig
@@ -17,15 +19,25 @@ from textune.data.collate import Padding
 from textune.data.tokens import TokenRows
 from textune.models.losses import Loss
 from textune.training.callbacks import Callback, Record
-from textune.training.loop import Intervals, Selection, Setup, TrainingRows
+from textune.training.loop import Intervals, Selection, Setup
 from textune.training.optimizer import build_optimizer
 from textune.training.precision import Arithmetic
 from textune.training.schedule import Schedule
 from textune.training.state import TrainingState
+from textune.training.work import TextWork
 
 VOCABULARY = 60
 NEVER = 10**6
 FP32 = Arithmetic("fp32", "fp32-blas", "for tests", ())
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Tokens, labels and ids of the same rows."""
+
+    tokens: TokenRows
+    labels: NDArray[Any]
+    ids: list[str]
 
 
 def tiny_model(
@@ -86,16 +98,22 @@ def make_setup(
     config = config or TrainingConfig(learning_rate=1e-3)
     model = model or tiny_model()
     rows = rows or random_rows(40)
-    return Setup(
+    work = TextWork(
         model=model,
         device=torch.device("cpu"),
-        rows=rows,
+        tokens=rows.tokens,
+        labels=rows.labels,
+        ids=rows.ids,
         plan=BatchPlan(len(rows.labels), batch_size, accumulation, config.seed),
         padding=Padding(token_id=0),
         loss=loss or Loss("single_label_classification"),
+        arithmetic=FP32,
+    )
+    return Setup(
+        model=model,
+        work=work,
         optimizer=build_optimizer(model, config),
         schedule=schedule or Schedule("linear", 0, steps),
-        arithmetic=FP32,
         learning_rate=config.learning_rate,
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,

@@ -18,15 +18,16 @@ from textune.errors import TrainingError
 from textune.models.losses import Loss
 from textune.training.callbacks import Callback, EarlyStopping, Record
 from textune.training.checkpoint import committed
-from textune.training.loop import Intervals, Setup, TrainingRows, train
+from textune.training.loop import Intervals, Setup, train
 from textune.training.schedule import Schedule
 from textune.training.state import TrainingState
+from textune.training.work import TextWork
 
 from .engine import NEVER, Recorder, assert_same_weights, make_setup, random_rows, tiny_model, weights
 
 
-def reference_batch(rows: TrainingRows, numbers: npt.NDArray[Any]) -> dict[str, torch.Tensor]:
-    ids = [torch.tensor(rows.tokens.take([number]).input_ids[0], dtype=torch.long) for number in numbers]
+def reference_batch(work: TextWork, numbers: npt.NDArray[Any]) -> dict[str, torch.Tensor]:
+    ids = [torch.tensor(work.tokens.take([number]).input_ids[0], dtype=torch.long) for number in numbers]
     masks = [torch.ones_like(row) for row in ids]
     pad = torch.nn.utils.rnn.pad_sequence
     return {"input_ids": pad(ids, batch_first=True), "attention_mask": pad(masks, batch_first=True)}
@@ -44,13 +45,15 @@ def reference_losses(setup: Setup, model: torch.nn.Module, *, steps: int, warmup
         lr=setup.learning_rate,
     )
     scheduler = get_scheduler("linear", optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    work = setup.work
+    assert isinstance(work, TextWork)
     losses: list[float] = []
     model.train()
     epoch = 0
     while len(losses) < steps:
-        for (numbers,) in setup.plan.steps(epoch):
-            labels = torch.from_numpy(setup.rows.labels[numbers])
-            loss = model(**reference_batch(setup.rows, numbers), labels=labels).loss
+        for (numbers,) in work.plan.steps(epoch):
+            labels = torch.from_numpy(work.labels[numbers])
+            loss = model(**reference_batch(work, numbers), labels=labels).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), setup.max_grad_norm)
             optimizer.step()
@@ -158,7 +161,7 @@ def test_non_finite_loss_never_reaches_the_weights(tmp_path: Path, accumulation:
     setup.model.classifier.register_forward_hook(spoil)
     with pytest.raises(TrainingError) as caught:
         train(setup)
-    rows = np.concatenate(list(setup.plan.steps(0))[2])
+    rows = np.concatenate(list(setup.work.steps(0))[2].passes)
     assert caught.value.message == (
         "Step 3 gave a loss nan; it was not applied, the weights are those of step 2. The batch held rows "
         f"{', '.join(str(row + 1) for row in rows)} of the training split "

@@ -52,9 +52,7 @@ def test_frozen_parameters_are_left_out() -> None:
     freeze(model, "encoder")
     optimizer = build_optimizer(model, TrainingConfig())
     assert {id(parameter) for group in optimizer.param_groups for parameter in group["params"]} == {
-        id(parameter)
-        for module in (model.base_model.pooler, model.classifier)
-        for parameter in module.parameters()
+        id(parameter) for module in (model.base_model.pooler, model.classifier) for parameter in module.parameters()
     }
 
 

@@ -9,34 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from textune.data.batching import BatchPlan
-from textune.data.collate import Padding, pad
-from textune.data.tokens import IntArray, TokenRows
-from textune.errors import TrainingError, first_rows
-from textune.models.losses import Loss
+from textune.errors import TrainingError
 from textune.seeds import derive_seed
 from textune.training.callbacks import Callback
 from textune.training.checkpoint import remove_old, save_checkpoint
 from textune.training.optimizer import set_learning_rate
-from textune.training.precision import Arithmetic
 from textune.training.schedule import Schedule
 from textune.training.state import TrainingState
+from textune.training.work import Step, Work
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """The training split: token ids, labels as `Loss` takes them, and each row's id for messages."""
-
-    tokens: TokenRows
-    labels: npt.NDArray[Any]
-    ids: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -63,14 +47,9 @@ class Setup:
     """Everything training needs, made beforehand."""
 
     model: PreTrainedModel
-    device: torch.device
-    rows: TrainingRows
-    plan: BatchPlan
-    padding: Padding
-    loss: Loss
+    work: Work
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    arithmetic: Arithmetic
     learning_rate: float
     max_grad_norm: float
     seed: int
@@ -96,17 +75,16 @@ def train(setup: Setup, *, callbacks: Sequence[Callback] = ()) -> TrainingState:
     for callback in callbacks:
         callback.on_train_begin(state)
     while not _finished(state):
-        for passes in setup.plan.steps(state.epoch, start=state.step_in_epoch):
+        for step in setup.work.steps(state.epoch, start=state.step_in_epoch):
             began = time.perf_counter()
             learning_rate = setup.learning_rate * setup.schedule.factor(state.step)
             set_learning_rate(setup.optimizer, learning_rate)
-            loss, grad_norm = training_step(setup, state, passes)
-            num_rows = sum(len(rows) for rows in passes)
+            loss, grad_norm = training_step(setup, state, step)
             state.step += 1
             state.step_in_epoch += 1
-            state.examples += num_rows
-            state.tokens += sum(int(setup.rows.tokens.lengths[rows].sum()) for rows in passes)
-            window.add(loss, num_rows, time.perf_counter() - began)
+            state.examples += step.num_rows
+            state.tokens += step.num_tokens
+            window.add(loss, step.num_rows, time.perf_counter() - began)
             state.seconds += time.perf_counter() - began
             for callback in callbacks:
                 callback.on_step(state)
@@ -128,17 +106,15 @@ def train(setup: Setup, *, callbacks: Sequence[Callback] = ()) -> TrainingState:
                     callback.on_checkpoint(state, folder)
             if _finished(state):
                 break
-        if state.step_in_epoch == setup.plan.steps_per_epoch:
+        if state.step_in_epoch == setup.work.steps_per_epoch:
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
     for callback in callbacks:
         callback.on_train_end(state)
     return state
 
 
-def training_step(setup: Setup, state: TrainingState, passes: list[IntArray]) -> tuple[float, float]:
-    """Updates the weights once, from the gradients of one or more passes.
-
-    Sums are divided by the weight of the whole step, so that 32 x 1, 8 x 4 and 4 x 8 passes give the same update.
+def training_step(setup: Setup, state: TrainingState, step: Step) -> tuple[float, float]:
+    """Updates the weights once.
 
     Returns:
         The mean loss of the step and the norm of its gradient before clipping.
@@ -151,24 +127,17 @@ def training_step(setup: Setup, state: TrainingState, passes: list[IntArray]) ->
     # The step's own stream makes its dropout a pure function of seed and step: nothing to save for a resume.
     torch.manual_seed(derive_seed(setup.seed, f"dropout-{state.step}"))
     setup.model.train()
-    total_weight = setup.loss.weight(setup.rows.labels[np.concatenate(passes)])
-    total = torch.zeros((), device=setup.device)
-    for rows in passes:
-        batch = pad(setup.rows.tokens.take(rows), setup.padding)
-        inputs = {name: tensor.to(setup.device) for name, tensor in batch.items()}
-        labels = torch.from_numpy(setup.rows.labels[rows]).to(setup.device)
-        with setup.arithmetic.autocast(setup.device):
-            logits = setup.model(**inputs).logits
-        loss = setup.loss.sum(logits.float(), labels) / total_weight
-        torch.autograd.backward(loss)
-        total += loss.detach()
+    mean_loss = setup.work.accumulate(step)
     trained = [parameter for group in setup.optimizer.param_groups for parameter in group["params"]]
-    limit = setup.max_grad_norm or math.inf
-    grad_norm = float(torch.nn.utils.clip_grad_norm_(trained, limit))
-    mean_loss = float(total)
+    grad_norm = float(torch.nn.utils.clip_grad_norm_(trained, setup.max_grad_norm or math.inf))
     if not (math.isfinite(mean_loss) and math.isfinite(grad_norm)):
         setup.optimizer.zero_grad(set_to_none=True)
-        raise _not_finite(setup, state, np.concatenate(passes), mean_loss, grad_norm)
+        what = f"loss {mean_loss}" if not math.isfinite(mean_loss) else f"gradient norm {grad_norm}"
+        raise TrainingError(
+            f"Step {state.step + 1} gave a {what}; it was not applied, the weights are those of step {state.step}. "
+            f"The batch held {setup.work.name_rows(step)}.",
+            hint="Look at these rows; a lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
+        )
     setup.optimizer.step()
     setup.optimizer.zero_grad(set_to_none=True)
     return mean_loss, grad_norm
@@ -196,19 +165,7 @@ def _finished(state: TrainingState) -> bool:
 
 def _position(setup: Setup, state: TrainingState) -> float:
     """Epochs done, as a fraction."""
-    return round(state.epoch + state.step_in_epoch / setup.plan.steps_per_epoch, 4)
-
-
-def _not_finite(
-    setup: Setup, state: TrainingState, rows: IntArray, mean_loss: float, grad_norm: float
-) -> TrainingError:
-    what = f"loss {mean_loss}" if not math.isfinite(mean_loss) else f"gradient norm {grad_norm}"
-    ids = ", ".join(str(setup.rows.ids[int(row)]) for row in rows[:32])
-    return TrainingError(
-        f"Step {state.step + 1} gave a {what}; it was not applied, the weights are those of step {state.step}. "
-        f"The batch held {first_rows([int(row) + 1 for row in rows], shown=32)} of the training split (id {ids}).",
-        hint="Look at these rows; a lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
-    )
+    return round(state.epoch + state.step_in_epoch / setup.work.steps_per_epoch, 4)
 
 
 class _Window:
