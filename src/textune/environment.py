@@ -56,7 +56,8 @@ def describe(device: torch.device, arithmetic: Arithmetic) -> dict[str, Any]:
     """The contents of environment.json."""
     import torch
 
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    # torch's own version also names its build, such as "+cpu" or "+cu130"; its metadata may not.
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES} | {"torch": str(torch.__version__)}
     return {
         "textune": __version__,
         "python": platform.python_version(),

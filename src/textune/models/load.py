@@ -157,7 +157,7 @@ def load_classifier(
     mismatched = {item[0] for item in report["mismatched_keys"]}
     new = set(report["missing_keys"]) | mismatched
     _check_encoder_is_whole(model, new, folder=folder)
-    notes = [_describe_loading(model, new, dropped=set(report["unexpected_keys"]))]
+    notes = [describe_loading(model, new, dropped=set(report["unexpected_keys"]))]
     if not new and stored_names and label_names:
         notes += _adopt_head(model, stored_names, list(label_names))
     return Classifier(model.eval(), tokenizer, tuple(notes))
@@ -250,7 +250,7 @@ def _check_encoder_is_whole(model: PreTrainedModel, new: set[str], *, folder: Pa
         )
 
 
-def _describe_loading(model: PreTrainedModel, new: set[str], *, dropped: set[str]) -> str:
+def describe_loading(model: PreTrainedModel, new: set[str], *, dropped: set[str]) -> str:
     """One line: which weights are new and which of the checkpoint's were not used."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     parts = []
