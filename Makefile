@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# For example --extra-index-url https://download.pytorch.org/whl/cpu, for torch without CUDA.
+PIP_OPTIONS ?=
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_OPTIONS)
 # Tests run in this many processes.
 JOBS ?= 2
 
@@ -13,13 +16,11 @@ help:
 	@echo "make check   run the tests, lint and strict types"
 	@echo "make clean   remove the environment and the caches (not runs/)"
 
-# The constraints file pins what was tested; without it pip may choose a build of torch with gigabytes of CUDA.
+# The constraints file pins what was tested.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[starter,dev]'
+	$(PIP) torch
+	$(PIP) --editable '.[starter,dev]'
 	touch $@
 
 train: $(VENV)/installed
