@@ -76,7 +76,17 @@ def test_imports_go_one_way(path: Path) -> None:
 
 
 def test_the_public_names() -> None:
-    assert textune.__all__ == ["Config", "Predictor", "Run", "TextuneError", "__version__", "evaluate", "train"]
+    assert textune.__all__ == [
+        "Config",
+        "Predictor",
+        "Run",
+        "TextuneError",
+        "Trainer",
+        "TrainingArguments",
+        "__version__",
+        "evaluate",
+        "train",
+    ]
     assert dir(textune) == sorted(textune.__all__)
 
 

@@ -14,6 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textune.compat.arguments import TrainingArguments as TrainingArguments
+    from textune.compat.trainer import Trainer as Trainer
     from textune.config import Config as Config
     from textune.errors import TextuneError as TextuneError
     from textune.finetune import evaluate as evaluate
@@ -28,11 +30,23 @@ _HOME = {
     "Predictor": "textune.serving.predictor",
     "Run": "textune.run",
     "TextuneError": "textune.errors",
+    "Trainer": "textune.compat.trainer",
+    "TrainingArguments": "textune.compat.arguments",
     "evaluate": "textune.finetune",
     "train": "textune.finetune",
 }
 
-__all__ = ["Config", "Predictor", "Run", "TextuneError", "__version__", "evaluate", "train"]
+__all__ = [
+    "Config",
+    "Predictor",
+    "Run",
+    "TextuneError",
+    "Trainer",
+    "TrainingArguments",
+    "__version__",
+    "evaluate",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,6 +54,7 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
     Args:
         started: `time.perf_counter()` when the work began.
     """
+    assert setup.selection is not None, "a job always has a metric to choose by"
     step = _choose_weights(job, run, state)
     summary: dict[str, Any] = {
         "selected": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ NAMES = [
     "DataCollatorWithPadding",
     "EarlyStoppingCallback",
     "EvalPrediction",
+    "Trainer",
     "TrainerCallback",
     "TrainingArguments",
     "evaluate",
@@ -57,12 +59,16 @@ def test_importing_loads_neither_torch_nor_transformers() -> None:
     assert run(code) == "loaded:"
 
 
-def test_it_works_without_accelerate() -> None:
+def test_it_works_without_accelerate(tmp_path: Path) -> None:
     code = (
         "import importlib.util, sys; sys.modules['accelerate'] = None; find = importlib.util.find_spec; "
         "importlib.util.find_spec = lambda name, *rest: None if name == 'accelerate' else find(name, *rest); "
         "from textune import compat; [getattr(compat, name) for name in compat.__all__]; "
         "arguments = compat.TrainingArguments('out', evaluation_strategy='epoch'); "
+        "import torch; model = torch.nn.Linear(1, 1); rows = [{'x': 1.0}] * 4; "
+        "model.forward = lambda x: {'loss': model.weight.sum() * x.sum()}; "
+        f"quick = compat.TrainingArguments({str(tmp_path)!r}, max_steps=2, save_strategy='no', disable_tqdm=True); "
+        "assert compat.Trainer(model, quick, train_dataset=rows).train().global_step == 2; "
         "print(arguments.eval_strategy.value, arguments.device.type, arguments.parallel_mode.value)"
     )
     assert run(code).startswith("epoch ")

@@ -143,7 +143,7 @@ def test_interruption_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_full_disk_inside_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors import SafetensorError
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)

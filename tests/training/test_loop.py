@@ -17,7 +17,7 @@ from textune.durations import Duration
 from textune.errors import TrainingError
 from textune.models.losses import Loss
 from textune.training.callbacks import Callback, EarlyStopping, Record
-from textune.training.checkpoint import committed
+from textune.training.checkpoint import committed, load_optimizer, load_weights
 from textune.training.loop import Intervals, Setup, train
 from textune.training.schedule import Schedule
 from textune.training.state import TrainingState
@@ -338,6 +338,64 @@ def test_a_callback_can_stop_training(tmp_path: Path) -> None:
     assert (state.step, state.stop_reason) == (3, "asked to")
     assert recorder.events[-4:] == ["log", "evaluate", "checkpoint", "end"], "as at the last step"
     assert committed(setup.checkpoints) == [3], "what was learnt is saved"
+
+
+class Ask(Callback):
+    """Asks for one thing after each of the steps given."""
+
+    def __init__(self, **steps: tuple[int, ...]) -> None:
+        self.steps = steps
+
+    def on_step(self, state: TrainingState) -> None:
+        for request, steps in self.steps.items():
+            if state.step in steps:
+                setattr(state.requests, request, True)
+
+
+def test_without_intervals_callbacks_ask(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path, rows=random_rows(24), steps=6)
+    setup = dataclasses.replace(setup, intervals=None, schedule=None, keep_checkpoints=None)
+    recorder = Recorder()
+    state = TrainingState(total_steps=6)
+    train(setup, callbacks=[Ask(log=(2, 3), evaluate=(4,), save=(1, 2, 5)), recorder], state=state)
+    assert [record["step"] for record in recorder.logs] == [2, 3]
+    assert {record["learning_rate"] for record in recorder.logs} == {1e-3}, "the optimiser's own rate"
+    assert [record["step"] for record in recorder.evaluations] == [4]
+    assert recorder.checkpoints == ["step-1", "step-2", "step-4", "step-5"], "the best is saved too"
+    assert committed(setup.checkpoints) == [1, 2, 4, 5]
+    assert (state.step, state.epoch) == (6, 2)
+
+
+def test_an_epoch_can_be_cut_short(tmp_path: Path) -> None:
+    events: list[str] = []
+
+    class Epochs(Callback):
+        def on_epoch_begin(self, state: TrainingState) -> None:
+            events.append(f"begin {state.step}")
+
+        def on_epoch_end(self, state: TrainingState) -> None:
+            events.append(f"end {state.step}")
+
+    setup = make_setup(tmp_path, rows=random_rows(24), steps=7)  # three steps make an epoch
+    state = train(setup, callbacks=[Ask(end_epoch=(2,)), Epochs()])
+    assert events == ["begin 0", "end 2", "begin 2", "end 5", "begin 5", "end 7"]
+    assert (state.epoch, state.step_in_epoch) == (2, 2)
+
+
+def test_training_goes_on_from_a_state(tmp_path: Path) -> None:
+    whole = make_setup(tmp_path / "whole", model=tiny_model(dropout=0.2), steps=8)
+    train(whole)
+    stopping = make_setup(tmp_path / "cut", model=tiny_model(dropout=0.2), steps=8)
+    state = train(stopping, callbacks=[StopAt(3)])
+    folder = stopping.checkpoints / "step-3"
+    resumed = make_setup(tmp_path / "cut", steps=8, model=tiny_model(dropout=0.2))
+    with torch.no_grad():
+        resumed.model.classifier.bias.fill_(9.0)
+    load_weights(folder, resumed.model)
+    load_optimizer(folder, resumed.model, resumed.optimizer)
+    train(resumed, state=dataclasses.replace(state, stop_reason=None))
+    for name, tensor in weights(whole.model).items():
+        assert torch.equal(tensor, weights(resumed.model)[name]), name
 
 
 def test_stops_in_mid_epoch_at_the_last_step(tmp_path: Path) -> None:

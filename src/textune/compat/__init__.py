@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from textune.compat.loading import AutoTokenizer as AutoTokenizer
     from textune.compat.loading import load_dataset as load_dataset
     from textune.compat.optimization import AdamW as AdamW
+    from textune.compat.trainer import Trainer as Trainer
 
 _HOME = {
     "AdamW": "textune.compat.optimization",
@@ -35,6 +36,7 @@ _HOME = {
     "DataCollatorWithPadding": "transformers",
     "EarlyStoppingCallback": "transformers",
     "EvalPrediction": "transformers",
+    "Trainer": "textune.compat.trainer",
     "TrainerCallback": "transformers",
     "TrainingArguments": "textune.compat.arguments",
     "get_scheduler": "transformers",
@@ -50,6 +52,7 @@ __all__ = [
     "DataCollatorWithPadding",
     "EarlyStoppingCallback",
     "EvalPrediction",
+    "Trainer",
     "TrainerCallback",
     "TrainingArguments",
     "evaluate",

@@ -55,10 +55,6 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
     """Fields that are right by themselves and wrong together. Their types must have been checked."""
     yield from _wrong_intervals(values)
     yield from _wrong_best_model(values)
-    if values["fp16"] and values["bf16"]:
-        yield "fp16 and bf16: expected one of them at most, found both."
-    if values["fp16_full_eval"] and values["bf16_full_eval"]:
-        yield "fp16_full_eval and bf16_full_eval: expected one of them at most, found both."
     if values["gradient_checkpointing"] != values["activation_checkpointing"]:
         # Construction makes them equal, so one was assigned afterwards.
         yield "gradient_checkpointing and activation_checkpointing differ: assign activation_checkpointing."

@@ -88,6 +88,7 @@ _TPU = "textune runs on CPUs and GPUs."
 _PUSH = "Upload `output_dir` when training is done: hf upload OWNER/NAME OUTPUT_DIR."
 _HUB_ONLY = "only `push_to_hub` reads it, which is refused"
 _TRACKER_ONLY = "it is for trackers, of which `report_to` takes none yet"
+_ONE_PROCESS = "Not yet: the Trainer runs in one process."
 _ONE_REDUCTION = "gradients of several processes are added up in one piece, without torch's DistributedDataParallel"
 _ACCELERATE = "textune does not use accelerate. Batches are per process; leave it out."
 _NATIVE = "there is one implementation, torch's"
@@ -159,11 +160,9 @@ class ArgumentFields:
 
     # Mixed precision
     bf16: Annotated[bool, honoured("bfloat16 arithmetic with fp32 masters, on GPUs and on the CPU.")] = False
-    fp16: Annotated[bool, honoured("float16 arithmetic with loss scaling, on a CUDA GPU only.")] = False
-    bf16_full_eval: Annotated[bool, honoured("Evaluation and prediction with bfloat16 weights.")] = False
-    fp16_full_eval: Annotated[bool, honoured("Evaluation and prediction with float16 weights, on a CUDA GPU only.")] = (
-        False
-    )
+    fp16: Annotated[bool, refused("Not yet: bf16=True does it without loss scaling, on GPUs and on the CPU.")] = False
+    bf16_full_eval: Annotated[bool, honoured("Evaluation and prediction in bfloat16, but not while training.")] = False
+    fp16_full_eval: Annotated[bool, refused("Not yet: bf16_full_eval=True does it, on GPUs and on the CPU.")] = False
     tf32: Annotated[bool | None, honoured("TF32 products on a CUDA GPU (Ampere or newer); None: torch's default.")] = (
         None
     )
@@ -280,7 +279,7 @@ class ArgumentFields:
         False
     )
     save_total_limit: Annotated[
-        int | None, honoured("How many of the last checkpoints stay, besides the best; None or 0: all.", low=0)
+        int | None, honoured("How many checkpoints stay, the best among them; 1: last and best; None or 0: all.", low=0)
     ] = None
     enable_jit_checkpoint: Annotated[
         bool, refused("Save often (`save_steps`); `resume_from_checkpoint=True` goes on from the last one.")
@@ -356,13 +355,8 @@ class ArgumentFields:
     ddp_bucket_cap_mb: Annotated[int | None, no_effect(_ONE_REDUCTION, low=1)] = None
     ddp_broadcast_buffers: Annotated[bool | None, no_effect(_ONE_REDUCTION)] = None
     ddp_static_graph: Annotated[bool | None, no_effect(_ONE_REDUCTION)] = None
-    ddp_backend: Annotated[
-        str | None,
-        honoured(
-            "torch.distributed's backend; None: nccl on GPUs, gloo on CPUs.", choices=("nccl", "gloo"), instead=_TPU
-        ),
-    ] = None
-    ddp_timeout: Annotated[int, honoured("Seconds a process waits for the others.", low=1)] = 1800
+    ddp_backend: Annotated[str | None, refused(_ONE_PROCESS)] = None
+    ddp_timeout: Annotated[int, refused(_ONE_PROCESS)] = 1800
     fsdp: Annotated[str | None, refused(_FSDP)] = None
     fsdp_config: Annotated[dict[str, Any] | str | None, refused(_FSDP)] = None
     deepspeed: Annotated[dict[str, Any] | str | None, refused(_FSDP)] = None
@@ -391,7 +385,7 @@ class ArgumentFields:
     overwrite_output_dir: Annotated[bool, honoured(_SCRIPT)] = False
     logging_dir: Annotated[str | None, no_effect(_TRACKER_ONLY)] = None
     include_tokens_per_second: Annotated[bool | None, honoured("train() reports tokens per second too.")] = False
-    fp16_opt_level: Annotated[str, refused("It is for NVIDIA's apex; fp16=True uses torch's own mixed precision.")] = (
+    fp16_opt_level: Annotated[str, refused("It is for NVIDIA's apex; bf16=True uses torch's own mixed precision.")] = (
         "O1"
     )
     fp16_backend: Annotated[

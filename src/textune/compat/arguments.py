@@ -213,7 +213,7 @@ class TrainingArguments(ArgumentSetters, metaclass=_TakesOlderNames):
 
     def _missing_arithmetic(self) -> list[str]:
         """Arithmetic that was asked for and that the device does not have. Looks at the device only if need be."""
-        asked = [name for name in ("fp16", "fp16_full_eval", "bf16", "bf16_full_eval", "tf32") if getattr(self, name)]
+        asked = [name for name in ("bf16", "bf16_full_eval", "tf32") if getattr(self, name)]
         if not asked:
             return []
         import torch
@@ -226,8 +226,7 @@ class TrainingArguments(ArgumentSetters, metaclass=_TakesOlderNames):
         if torch.cuda.get_device_capability(device) >= (8, 0):
             return []
         gpu = torch.cuda.get_device_name(device)
-        needy = [name for name in asked if not name.startswith("fp16")]
-        return [f"{name}=True needs an Ampere GPU or a newer one; this is {gpu}. Use fp16=True." for name in needy]
+        return [f"{name}=True needs an Ampere GPU or a newer one; this is {gpu}. Leave it out." for name in asked]
 
     # ---- What follows from the fields and the machine ----
 

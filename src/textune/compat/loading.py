@@ -15,8 +15,7 @@ from typing import Any
 from textune.data.glue import GLUE_TASKS, HUB_REPOSITORY
 from textune.data.sources import load_source
 from textune.errors import ConfigError, did_you_mean
-from textune.models.load import STARTER
-from textune.models.load import describe_loading
+from textune.models.load import STARTER, describe_loading
 from textune.models.starter import starter_folder
 
 _logger = logging.getLogger(__name__)

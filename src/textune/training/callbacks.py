@@ -1,4 +1,6 @@
-"""What may watch training. Few events; a stop is asked for by setting `state.stop_reason`, not by raising."""
+"""What may watch training. A stop is asked for by setting `state.stop_reason`, not by raising; a log, an evaluation, a
+checkpoint or the end of the epoch by setting `state.requests`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,18 @@ class Callback:
     def on_train_begin(self, state: TrainingState) -> None:
         """Once, before the first step."""
 
+    def on_epoch_begin(self, state: TrainingState) -> None:
+        """Before the first step of an epoch, also where a resumed one goes on."""
+
+    def on_step_begin(self, state: TrainingState) -> None:
+        """Before the passes of a step."""
+
+    def on_gradient(self, state: TrainingState) -> None:
+        """When the gradient is there, finite and clipped, and the weights are not yet updated."""
+
+    def on_update(self, state: TrainingState) -> None:
+        """When the weights are updated and the gradient is still there."""
+
     def on_step(self, state: TrainingState) -> None:
         """After each update of the weights. Keep it quick."""
 
@@ -27,6 +41,9 @@ class Callback:
 
     def on_checkpoint(self, state: TrainingState, folder: Path) -> None:
         """After a checkpoint has been committed."""
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """After the last step of an epoch, also of one that was cut short."""
 
     def on_train_end(self, state: TrainingState) -> None:
         """Once, after the last step."""

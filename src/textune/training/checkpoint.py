@@ -5,7 +5,8 @@
                        state.json              textune.training.state.TrainingState
                        manifest.json           written last: format version, size and SHA-256 of every file
 
-A folder without manifest.json, or whose files differ from it, is not a checkpoint.
+A folder without manifest.json, or whose files differ from it, is not a checkpoint. `CheckpointFolders` may give the
+folders another name and more files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,47 +25,78 @@ from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
 FORMAT_VERSION = 1
-FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
-_NAME = re.compile(r"step-(\d+)")
+OPTIMIZER_FILE = "optimizer.safetensors"
+FILES = {"model.safetensors", OPTIMIZER_FILE, "state.json"}
 
 
-def save_checkpoint(root: Path, state: TrainingState, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Path:
-    """Commits the state at a step boundary to `root/step-N` and returns that folder.
+@dataclass(frozen=True)
+class CheckpointFolders:
+    """How checkpoints are called and what lies in them.
+
+    Attributes:
+        prefix: `PREFIX-N` is the folder of step N.
+        with_optimizer: whether the optimiser's moments are kept, without which training cannot go on.
+        add_files: writes further files into the folder it is given, before the manifest; None for none.
+    """
+
+    prefix: str = "step"
+    with_optimizer: bool = True
+    add_files: Callable[[Path], None] | None = None
+
+    def folder(self, root: Path, step: int) -> Path:
+        return root / f"{self.prefix}-{step}"
+
+
+STEP_FOLDERS = CheckpointFolders()
+
+
+def save_checkpoint(
+    root: Path,
+    state: TrainingState,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    folders: CheckpointFolders = STEP_FOLDERS,
+) -> Path:
+    """Commits the state at a step boundary to `root/PREFIX-N` and returns that folder.
 
     Raises:
         OutputError, StorageError: it cannot be written; older checkpoints are as they were.
     """
     from safetensors.torch import save_file
 
-    target = root / f"step-{state.step}"
-    for leftover in root.glob(".tmp-step-*"):  # of a process that was killed; a run has one writer
+    target = folders.folder(root, state.step)
+    for leftover in root.glob(f".tmp-{folders.prefix}-*"):  # of a process that was killed; a run has one writer
         shutil.rmtree(leftover, ignore_errors=True)
     with replacing_folder(target) as temporary:
-        save_file(model_tensors(model), temporary / "model.safetensors")
-        save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        # transformers reads weights only where this says how they are laid out.
+        save_file(_contiguous(model_tensors(model)), temporary / "model.safetensors", metadata={"format": "pt"})
+        if folders.with_optimizer:
+            save_file(_contiguous(_optimizer_tensors(model, optimizer)), temporary / OPTIMIZER_FILE)
         write_json(temporary / "state.json", state.as_json())
+        if folders.add_files is not None:
+            folders.add_files(temporary)
         files = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
         write_json(temporary / "manifest.json", {"format_version": FORMAT_VERSION, "files": files})
     return target
 
 
-def committed(root: Path) -> list[int]:
+def committed(root: Path, *, folders: CheckpointFolders = STEP_FOLDERS) -> list[int]:
     """The steps that have a committed checkpoint, oldest first. Their contents are not verified here."""
     if not root.is_dir():
         return []
-    names = (_NAME.fullmatch(folder.name) for folder in root.iterdir() if (folder / "manifest.json").is_file())
+    name = re.compile(rf"{re.escape(folders.prefix)}-(\d+)")
+    names = (name.fullmatch(folder.name) for folder in root.iterdir() if (folder / "manifest.json").is_file())
     return sorted(int(match[1]) for match in names if match)
 
 
-def remove_old(root: Path, *, keep: int, best: int | None) -> None:
+def remove_old(root: Path, *, keep: int, best: int | None, folders: CheckpointFolders = STEP_FOLDERS) -> None:
     """Removes all checkpoints but the last `keep` and the best."""
-    steps = committed(root)
-    for step in steps[:-keep]:
+    for step in committed(root, folders=folders)[:-keep]:
         if step != best:
-            shutil.rmtree(root / f"step-{step}")
+            shutil.rmtree(folders.folder(root, step))
 
 
 def verify(folder: Path) -> None:
@@ -93,7 +127,7 @@ def _listed_files(folder: Path) -> dict[str, Any]:
             hint="Use the textune that wrote it.",
         )
     files = manifest.get("files") if version is not None else None
-    if not isinstance(files, dict) or set(files) != FILES:
+    if not isinstance(files, dict) or not set(files) >= FILES - {OPTIMIZER_FILE}:
         raise _damaged(folder, "manifest.json does not list the files of a checkpoint")
     return files
 
@@ -102,7 +136,7 @@ def _damaged(folder: Path, what: str) -> CheckpointError:
     return CheckpointError(f"The checkpoint {str(folder)!r} is damaged: {what}.", hint="Use an older checkpoint.")
 
 
-def load_weights(folder: Path, model: PreTrainedModel) -> None:
+def load_weights(folder: Path, model: torch.nn.Module) -> None:
     """Copies a verified checkpoint's weights into the model.
 
     Raises:
@@ -126,19 +160,53 @@ def load_weights(folder: Path, model: PreTrainedModel) -> None:
             tensor.copy_(stored[name])
 
 
-def model_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+def load_optimizer(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Copies a verified checkpoint's moments into the optimiser; its settings stay as they are.
+
+    Raises:
+        CheckpointError: there are none in the checkpoint, or those of other parameters.
+    """
+    from safetensors.torch import load_file
+
+    file = folder / OPTIMIZER_FILE
+    if not file.is_file():
+        raise CheckpointError(
+            f"The checkpoint {str(folder)!r} holds the model alone: training cannot go on from it.",
+            hint="Load it with from_pretrained and start anew, or use a checkpoint that was saved with the optimiser.",
+        )
+    settings = optimizer.state_dict()
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    index = {names[parameter]: number for number, parameter in enumerate(trained)}
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in load_file(file).items():
+        moment, _, name = key.partition("/")
+        if name not in index:
+            raise CheckpointError(f"The checkpoint {str(folder)!r} belongs to another training: it trains {name!r}.")
+        state.setdefault(index[name], {})[moment] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": settings["param_groups"]})
+
+
+def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Parameters, each once even where modules share it, and the buffers that belong to the model's state."""
     persistent = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return {name: tensor.detach() for name, tensor in {**dict(model.named_parameters()), **buffers}.items()}
 
 
-def _optimizer_tensors(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    names = {parameter: name for name, parameter in model.named_parameters()}
+def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    import torch
+
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{key}/{names[parameter]}": tensor
         for parameter, moments in optimizer.state.items()
         for key, tensor in moments.items()
+        if isinstance(tensor, torch.Tensor)
     }
 
 

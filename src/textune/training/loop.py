@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from textune.errors import TrainingError
 from textune.seeds import derive_seed
 from textune.training.callbacks import Callback
-from textune.training.checkpoint import remove_old, save_checkpoint
+from textune.training.checkpoint import STEP_FOLDERS, CheckpointFolders, remove_old, save_checkpoint
 from textune.training.optimizer import set_learning_rate
 from textune.training.schedule import Schedule
 from textune.training.state import TrainingState
@@ -20,7 +20,6 @@ from textune.training.work import Step, Work
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -44,86 +43,109 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything training needs, made beforehand."""
+    """Everything training needs, made beforehand.
 
-    model: PreTrainedModel
+    Attributes:
+        schedule: None where a callback sets the optimiser's learning rates after each update.
+        intervals: None where callbacks ask for logs, evaluations and checkpoints.
+        selection: None where `evaluate` itself notes which evaluation is the best.
+        evaluate: None where nothing is evaluated.
+        keep_checkpoints: how many of the last checkpoints stay besides the best; None for all.
+        folders: how checkpoints are called, and what lies in them besides weights, moments and state.
+    """
+
+    model: torch.nn.Module
     work: Work
     optimizer: torch.optim.Optimizer
-    schedule: Schedule
+    schedule: Schedule | None
     learning_rate: float
     max_grad_norm: float
     seed: int
-    intervals: Intervals
-    selection: Selection
-    evaluate: Callable[[], dict[str, Any]]
+    intervals: Intervals | None
+    selection: Selection | None
+    evaluate: Callable[[], dict[str, Any]] | None
     checkpoints: Path
-    keep_checkpoints: int
+    keep_checkpoints: int | None
+    folders: CheckpointFolders = STEP_FOLDERS
 
 
-def train(setup: Setup, *, callbacks: Sequence[Callback] = ()) -> TrainingState:
-    """Trains until the schedule's last step or until someone sets `state.stop_reason`.
+def train(setup: Setup, *, callbacks: Sequence[Callback] = (), state: TrainingState | None = None) -> TrainingState:
+    """Trains until the last step or until someone sets `state.stop_reason`.
 
     Each callback hears of steps, logs, evaluations and checkpoints. A log record holds `step`, `epoch`, `loss` (mean
-    per example since the last log), `grad_norm` (before clipping), `learning_rate` and `samples_per_second`.
+    per example since the last log), `samples_per_second`, `grad_norm` (before clipping) and `learning_rate`.
+
+    Args:
+        state: where training stands; None for the beginning of one as long as the schedule.
 
     Raises:
-        TrainingError: the loss or the gradient of a batch is not finite; the weights are those of the step before.
+        TrainingError: the loss or the gradient of a batch is not finite; the weights are those of the step before. Or
+            an epoch has no batch.
         OutputError, StorageError: a checkpoint cannot be written.
     """
-    state = TrainingState(total_steps=setup.schedule.total_steps)
+    if state is None:
+        assert setup.schedule is not None, "the schedule or the state says how long training is"
+        state = TrainingState(total_steps=setup.schedule.total_steps)
     window = _Window()
     for callback in callbacks:
         callback.on_train_begin(state)
     while not _finished(state):
+        for callback in callbacks:
+            callback.on_epoch_begin(state)
+        start = (state.step, state.step_in_epoch)
         for step in setup.work.steps(state.epoch, start=state.step_in_epoch):
+            for callback in callbacks:
+                callback.on_step_begin(state)
             began = time.perf_counter()
-            learning_rate = setup.learning_rate * setup.schedule.factor(state.step)
-            set_learning_rate(setup.optimizer, learning_rate)
-            loss, grad_norm = training_step(setup, state, step)
+            update = training_step(setup, state, step, callbacks=callbacks)
             state.step += 1
             state.step_in_epoch += 1
             state.examples += step.num_rows
             state.tokens += step.num_tokens
-            window.add(loss, step.num_rows, time.perf_counter() - began)
-            state.seconds += time.perf_counter() - began
+            state.loss = update.loss
+            seconds = time.perf_counter() - began
+            state.seconds += seconds
+            window.add(update, step.num_rows, seconds)
             for callback in callbacks:
                 callback.on_step(state)
-
-            # The last step is logged, evaluated and saved, also if it came early.
-            if _finished(state) or state.step % setup.intervals.log == 0:
-                record = {"step": state.step, "epoch": _position(setup, state), **window.summary()}
-                record |= {"grad_norm": grad_norm, "learning_rate": learning_rate}
-                window = _Window()
-                for callback in callbacks:
-                    callback.on_log(state, record)
-            save = state.step % setup.intervals.checkpoint == 0
-            if _finished(state) or state.step % setup.intervals.evaluation == 0:
-                save |= _evaluate(setup, state, callbacks) and setup.selection.keep_best
-            if save or _finished(state):
-                folder = save_checkpoint(setup.checkpoints, state, setup.model, setup.optimizer)
-                remove_old(setup.checkpoints, keep=setup.keep_checkpoints, best=state.best_step)
-                for callback in callbacks:
-                    callback.on_checkpoint(state, folder)
-            if _finished(state):
+            _report(setup, state, window, callbacks, intervals=setup.intervals)
+            if _finished(state) or state.requests.end_epoch:
                 break
-        if state.step_in_epoch == setup.work.steps_per_epoch:
+        else:
+            _require_steps(state, start)
+        for callback in callbacks:
+            callback.on_epoch_end(state)
+        _report(setup, state, window, callbacks, intervals=None)
+        if not _finished(state) or state.step_in_epoch == setup.work.steps_per_epoch:
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
+        state.requests.end_epoch = False
     for callback in callbacks:
         callback.on_train_end(state)
     return state
 
 
-def training_step(setup: Setup, state: TrainingState, step: Step) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Update:
+    """One update: mean loss of the step, norm of its gradient before clipping, learning rate."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+
+
+def training_step(setup: Setup, state: TrainingState, step: Step, *, callbacks: Sequence[Callback] = ()) -> Update:
     """Updates the weights once.
 
-    Returns:
-        The mean loss of the step and the norm of its gradient before clipping.
-
     Raises:
-        TrainingError: one of them is not finite. The weights are untouched.
+        TrainingError: loss or gradient are not finite. The weights are untouched.
     """
     import torch
 
+    if setup.schedule is not None:
+        learning_rate = setup.learning_rate * setup.schedule.factor(state.step)
+        set_learning_rate(setup.optimizer, learning_rate)
+    else:
+        learning_rate = float(setup.optimizer.param_groups[0]["lr"])
     # The step's own stream makes its dropout a pure function of seed and step: nothing to save for a resume.
     torch.manual_seed(derive_seed(setup.seed, f"dropout-{state.step}"))
     setup.model.train()
@@ -138,16 +160,57 @@ def training_step(setup: Setup, state: TrainingState, step: Step) -> tuple[float
             f"The batch held {setup.work.name_rows(step)}.",
             hint="Look at these rows; a lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
         )
+    for callback in callbacks:
+        callback.on_gradient(state)
     setup.optimizer.step()
+    for callback in callbacks:
+        callback.on_update(state)
     setup.optimizer.zero_grad(set_to_none=True)
-    return mean_loss, grad_norm
+    return Update(mean_loss, grad_norm, learning_rate)
+
+
+def _report(
+    setup: Setup,
+    state: TrainingState,
+    window: _Window,
+    callbacks: Sequence[Callback],
+    *,
+    intervals: Intervals | None,
+) -> None:
+    """Logs, evaluates and saves what is due: asked for by a callback, or at the end of its interval.
+
+    With intervals, the last step is logged, evaluated and saved, also if it came early.
+    """
+
+    def due(request: str, interval: int) -> bool:
+        asked: bool = getattr(state.requests, request)
+        setattr(state.requests, request, False)
+        return asked or (intervals is not None and (_finished(state) or state.step % interval == 0))
+
+    every = intervals or Intervals(1, 1, 1)
+    if due("log", every.log) and window.rows:
+        record = {"step": state.step, "epoch": _position(setup, state), **window.summary()}
+        window.reset()
+        for callback in callbacks:
+            callback.on_log(state, record)
+    improved = due("evaluate", every.evaluation) and _evaluate(setup, state, callbacks)
+    if due("save", every.checkpoint) or improved:
+        folder = save_checkpoint(setup.checkpoints, state, setup.model, setup.optimizer, folders=setup.folders)
+        if setup.keep_checkpoints is not None:
+            remove_old(setup.checkpoints, keep=setup.keep_checkpoints, best=state.best_step, folders=setup.folders)
+        for callback in callbacks:
+            callback.on_checkpoint(state, folder)
 
 
 def _evaluate(setup: Setup, state: TrainingState, callbacks: Sequence[Callback]) -> bool:
-    """Evaluates, tells the callbacks and returns whether it is the best so far."""
+    """Evaluates, tells the callbacks and returns whether it is the best so far and to be kept."""
+    if setup.evaluate is None:
+        return False
     setup.model.eval()
     metrics = setup.evaluate()
     selection = setup.selection
+    if selection is None:
+        return False
     improved = state.note_evaluation(
         metrics[selection.metric],
         higher_is_better=selection.higher_is_better,
@@ -156,7 +219,7 @@ def _evaluate(setup: Setup, state: TrainingState, callbacks: Sequence[Callback])
     record = {"step": state.step, "epoch": _position(setup, state), **metrics, "best": improved}
     for callback in callbacks:
         callback.on_evaluate(state, record)
-    return improved
+    return improved and selection.keep_best
 
 
 def _finished(state: TrainingState) -> bool:
@@ -168,18 +231,36 @@ def _position(setup: Setup, state: TrainingState) -> float:
     return round(state.epoch + state.step_in_epoch / setup.work.steps_per_epoch, 4)
 
 
+def _require_steps(state: TrainingState, start: tuple[int, int]) -> None:
+    """Without a single batch an epoch would go on for ever."""
+    if (state.step, 0) == start:
+        raise TrainingError(
+            f"Epoch {state.epoch + 1} has no batch at all; there are {state.total_steps - state.step} steps to go.",
+            hint="Training data that can be read once only, as a generator, need fewer steps or another pass of it.",
+        )
+
+
 class _Window:
-    """Sums since the last log."""
+    """Sums since the last log, and the last update."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.loss = 0.0
         self.rows = 0
         self.seconds = 0.0
 
-    def add(self, loss: float, rows: int, seconds: float) -> None:
-        self.loss += loss * rows
+    def add(self, update: Update, rows: int, seconds: float) -> None:
+        self.loss += update.loss * rows
         self.rows += rows
         self.seconds += seconds
+        self.last = update
 
     def summary(self) -> dict[str, float]:
-        return {"loss": self.loss / self.rows, "samples_per_second": self.rows / self.seconds}
+        return {
+            "loss": self.loss / self.rows,
+            "samples_per_second": self.rows / self.seconds,
+            "grad_norm": self.last.grad_norm,
+            "learning_rate": self.last.learning_rate,
+        }

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+
+@dataclass
+class Requests:
+    """What a callback asks of the loop; the loop takes a request back when it has done it.
+
+    Attributes:
+        log: log the loss now.
+        evaluate: evaluate now.
+        save: commit a checkpoint now.
+        end_epoch: go on with the next epoch.
+    """
+
+    log: bool = False
+    evaluate: bool = False
+    save: bool = False
+    end_epoch: bool = False
 
 
 @dataclass
@@ -22,6 +39,8 @@ class TrainingState:
         best_step: the step of that evaluation.
         evaluations_without_improvement: since then.
         stop_reason: set by whoever wants training to end before its length; None otherwise.
+        requests: what callbacks ask for at this moment; no part of a checkpoint.
+        loss: mean loss of the last step; None before the first. No part of a checkpoint.
     """
 
     total_steps: int
@@ -35,6 +54,8 @@ class TrainingState:
     best_step: int | None = None
     evaluations_without_improvement: int = 0
     stop_reason: str | None = None
+    requests: Requests = field(default_factory=Requests)
+    loss: float | None = None
 
     def note_evaluation(self, value: float | None, *, higher_is_better: bool, min_improvement: float) -> bool:
         """Takes an evaluation into account and returns whether it is the best so far. An undefined one never is."""
@@ -48,4 +69,5 @@ class TrainingState:
         return False
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What a checkpoint keeps."""
+        return {name: value for name, value in asdict(self).items() if name not in {"requests", "loss"}}

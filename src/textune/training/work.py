@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,6 +68,7 @@ class TextWork:
         labels: of its rows, as `Loss` takes them.
         ids: of its rows, for messages.
         plan: which rows make a step.
+        between_passes: called after each pass of a step but the last; None where nobody wants to know.
     """
 
     model: PreTrainedModel
@@ -79,6 +80,7 @@ class TextWork:
     padding: Padding
     loss: Loss
     arithmetic: Arithmetic
+    between_passes: Callable[[], None] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -95,7 +97,9 @@ class TextWork:
 
         total_weight = self.loss.weight(self.labels[np.concatenate(step.passes)])
         total = torch.zeros((), device=self.device)
-        for rows in step.passes:
+        for number, rows in enumerate(step.passes):
+            if number and self.between_passes is not None:
+                self.between_passes()
             batch = pad(self.tokens.take(rows), self.padding)
             inputs = {name: tensor.to(self.device) for name, tensor in batch.items()}
             labels = torch.from_numpy(self.labels[rows]).to(self.device)

@@ -1,0 +1,137 @@
+"""The engine's events as transformers' callbacks hear them, and their wishes as the engine's requests."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from textune.compat.trainer_evaluation import metric_value
+from textune.training.callbacks import Callback, Record
+from textune.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from textune.compat.trainer import Trainer
+
+_BY_METRIC = torch.optim.lr_scheduler.ReduceLROnPlateau
+
+
+class EventBridge(Callback):
+    """Tells the Trainer's callbacks what happens and hands their `TrainerControl` to the engine.
+
+    Args:
+        batches_per_epoch: passes in an epoch; None where the data have no length.
+        num_epochs: epochs in the whole training.
+        ignore_keys: outputs of the model that are no predictions, in evaluations.
+
+    Attributes:
+        loss_since_log: losses of the steps since the last log, added up.
+        last_logged_step: the step of that log.
+        total_loss: losses of all steps of this call of `train`, added up.
+    """
+
+    def __init__(
+        self, trainer: Trainer, *, batches_per_epoch: int, num_epochs: int, ignore_keys: list[str] | None
+    ) -> None:
+        self.trainer = trainer
+        self.batches_per_epoch = batches_per_epoch
+        self.num_epochs = num_epochs
+        self.ignore_keys = ignore_keys
+        self.loss_since_log = 0.0
+        self.last_logged_step = 0
+        self.total_loss = 0.0
+        self.begin = time.time()
+
+    def on_train_begin(self, state: TrainingState) -> None:
+        self.engine = state
+        self._tell("on_train_begin")
+        if self.trainer.args.eval_on_start:
+            self.trainer.evaluate(ignore_keys=self.ignore_keys)
+            self._hand_over()
+
+    def on_epoch_begin(self, state: TrainingState) -> None:
+        self._tell("on_epoch_begin")
+
+    def on_step_begin(self, state: TrainingState) -> None:
+        self._tell("on_step_begin")
+
+    def on_gradient(self, state: TrainingState) -> None:
+        self._tell("on_pre_optimizer_step")
+
+    def on_update(self, state: TrainingState) -> None:
+        self._tell("on_optimizer_step")
+        if not isinstance(self.trainer.lr_scheduler, _BY_METRIC):
+            self.trainer.lr_scheduler.step()
+
+    def on_step(self, state: TrainingState) -> None:
+        assert state.loss is not None
+        trainer, args = self.trainer, self.trainer.args
+        self.loss_since_log += state.loss
+        self.total_loss += state.loss
+        trainer.state.global_step = state.step
+        done = min(state.step_in_epoch * args.gradient_accumulation_steps, self.batches_per_epoch)
+        trainer.state.epoch = state.epoch + done / self.batches_per_epoch
+        if args.include_num_input_tokens_seen != "no":
+            trainer.state.num_input_tokens_seen = state.tokens
+        trainer.state.total_flos = trainer.floating_point_ops(state.tokens)
+        empty_every = args.torch_empty_cache_steps
+        if empty_every is not None and state.step % empty_every == 0 and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._tell("on_step_end")
+
+    def on_log(self, state: TrainingState, record: Record) -> None:
+        steps = state.step - self.last_logged_step
+        logs = {
+            "loss": self.loss_since_log / steps,
+            "grad_norm": record["grad_norm"],
+            "learning_rate": record["learning_rate"],
+        }
+        self.loss_since_log, self.last_logged_step = 0.0, state.step
+        self.trainer.log(logs, self.begin)
+        self._hand_over()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluates and notes whether it is the best so far; the engine calls it."""
+        trainer, args = self.trainer, self.trainer.args
+        metrics = trainer.evaluate(ignore_keys=self.ignore_keys)
+        if args.metric_for_best_model is not None:
+            value = metric_value(metrics, args.metric_for_best_model)
+            if isinstance(trainer.lr_scheduler, _BY_METRIC):
+                trainer.lr_scheduler.step(value)
+            is_best = self._note_best(value)
+            if args.save_strategy == "best":
+                trainer.control.should_save = is_best
+        self._hand_over()
+        return metrics
+
+    def _note_best(self, value: float) -> bool:
+        state, args = self.trainer.state, self.trainer.args
+        best = state.best_metric
+        if best is not None and not (value > best if args.greater_is_better else value < best):
+            return False
+        state.best_metric = value
+        if args.save_strategy != "no":
+            state.best_global_step = state.global_step
+        return True
+
+    def on_checkpoint(self, state: TrainingState, folder: Path) -> None:
+        self.trainer.remove_old_checkpoints()
+        self._tell("on_save")
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        self._tell("on_epoch_end")
+        if state.epoch + 1 >= self.num_epochs and state.stop_reason is None:
+            state.stop_reason = "all epochs are done"
+
+    def _tell(self, event: str) -> None:
+        self.trainer.tell(event)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        control, requests = self.trainer.control, self.engine.requests
+        requests.log, requests.evaluate = control.should_log, control.should_evaluate
+        requests.save, requests.end_epoch = control.should_save, control.should_epoch_stop
+        if control.should_training_stop and self.engine.stop_reason is None:
+            self.engine.stop_reason = "a callback asked for it"

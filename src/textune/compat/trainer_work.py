@@ -1,0 +1,171 @@
+"""What the Trainer trains on: tokenised texts in the engine's own way, or batches of any data set and model."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import DataCollatorWithPadding, PreTrainedModel
+from transformers.trainer_pt_utils import find_batch_size
+
+from textune.compat.trainer_data import LABEL_COLUMNS, EpochSampler, NotTextError, SampledPlan, text_rows
+from textune.data.collate import Padding
+from textune.errors import ConfigError, first_rows
+from textune.models.losses import SINGLE_LABEL, Loss
+from textune.training.work import MAX_ROWS_NAMED, Step, TextWork, Work
+
+if TYPE_CHECKING:
+    from textune.compat.trainer import Trainer
+
+# A subclass that changes one of these has its batches made and its losses computed by them.
+_OWN_STEPS = (
+    "compute_loss",
+    "training_step",
+    "get_train_dataloader",
+    "compute_loss_context_manager",
+    "_prepare_inputs",
+    "_get_train_sampler",
+)
+
+
+def choose_work(trainer: Trainer, loader: Any, *, steps_per_epoch: int) -> tuple[Work, str | None]:
+    """Texts for a transformers classifier go the engine's own way; everything else goes batch by batch.
+
+    Returns:
+        The work, and why it is not the engine's own; None where it is.
+
+    Raises:
+        DataError: a label that the model has no output for.
+    """
+    try:
+        return _text_work(trainer), None
+    except NotTextError as reason:
+        return BatchWork(trainer, loader, steps_per_epoch), str(reason)
+
+
+def _text_work(trainer: Trainer) -> TextWork:
+    args, model = trainer.args, trainer.model
+    if changed := [name for name in _OWN_STEPS if trainer.has_own(name)]:
+        raise NotTextError(f"{changed[0]} is the script's own")
+    if trainer.compute_loss_func is not None:
+        raise NotTextError("compute_loss_func is given")
+    name = type(model).__name__
+    built_in = type(model).__module__.startswith("transformers.models.")
+    if not (isinstance(model, PreTrainedModel) and built_in and name.endswith("ForSequenceClassification")):
+        raise NotTextError(f"{name} is no classifier of transformers")
+    if args.label_names not in (None, ["labels"]) or not args.remove_unused_columns:
+        raise NotTextError("label_names or remove_unused_columns are given")
+    if args.include_num_input_tokens_seen == "all":
+        raise NotTextError("include_num_input_tokens_seen='all' counts padding")
+    padding = _padding(trainer.data_collator)
+    config: Any = model.config
+    rows = text_rows(
+        trainer.train_dataset,
+        accepted=[name for name in inspect.signature(model.forward).parameters if name not in LABEL_COLUMNS],
+        num_labels=config.num_labels,
+        problem_type=config.problem_type,
+    )
+    if trainer.label_smoother is not None and rows.problem_type != SINGLE_LABEL:
+        raise ConfigError("label_smoothing_factor is for whole numbers as labels; these are several or decimals.")
+    # transformers writes it to the configuration when it sees the first labels; it is saved with the model.
+    config.problem_type = rows.problem_type
+    sampler = trainer._get_train_sampler()
+    assert isinstance(sampler, EpochSampler), "a table has a length"
+    size = args.train_batch_size
+    kept = len(sampler) // size * size if args.dataloader_drop_last else len(sampler)
+    smoothing = 0.0 if trainer.label_smoother is None else args.label_smoothing_factor
+    return TextWork(
+        model=model,
+        device=args.device,
+        tokens=rows.tokens,
+        labels=rows.labels,
+        ids=range(len(rows.labels)),
+        plan=SampledPlan(kept, size, args.gradient_accumulation_steps, sampler.seed, sampler),
+        padding=padding,
+        loss=Loss(rows.problem_type, label_smoothing=smoothing),
+        arithmetic=trainer.arithmetic,
+        between_passes=lambda: trainer.tell("on_substep_end"),
+    )
+
+
+def _padding(collator: Any) -> Padding:
+    if type(collator) is not DataCollatorWithPadding:
+        raise NotTextError("the collator is not DataCollatorWithPadding")
+    strategy = str(getattr(collator.padding, "value", collator.padding))
+    tokenizer, longest = collator.tokenizer, strategy in ("True", "longest")
+    if not (longest or (strategy == "max_length" and collator.max_length)) or tokenizer.pad_token_id is None:
+        raise NotTextError(f"the collator pads with {collator.padding!r}")
+    width = None if longest else collator.max_length
+    return Padding.of(tokenizer, multiple_of=collator.pad_to_multiple_of, width=width)
+
+
+def count_items(inputs: Any) -> int:
+    """What the mean loss of a batch is a mean over: labels that are not -100, or rows where labels are no tensor."""
+    labels = inputs.get("labels") if isinstance(inputs, Mapping) else None
+    if isinstance(labels, torch.Tensor):
+        return int(labels.ne(-100).sum())
+    return int(find_batch_size(inputs) or 1)
+
+
+@dataclass
+class BatchWork:
+    """Batches of a DataLoader, whatever they hold; `Trainer.training_step` gives gradient and loss of each."""
+
+    trainer: Trainer
+    loader: Any
+    steps_per_epoch: int
+    _rows: str = field(default="rows of an unknown order", init=False)
+
+    def steps(self, epoch: int, *, start: int = 0) -> Iterator[Step]:
+        size = self.trainer.args.gradient_accumulation_steps
+        sampler = getattr(self.loader, "sampler", None)
+        parts: tuple[Any, ...] = (sampler, getattr(self.loader, "dataset", None), self.loader)
+        for part in parts:
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
+        order = sampler.order(epoch) if isinstance(sampler, EpochSampler) else None
+        batches = itertools.islice(iter(self.loader), start * size, None)
+        for number in itertools.count(start):
+            passes = list(itertools.islice(batches, size))
+            if not passes:
+                return
+            num_rows = sum(int(find_batch_size(inputs) or 1) for inputs in passes)
+            if order is not None:
+                first = number * size * self.trainer.args.train_batch_size
+                self._rows = first_rows([int(row) + 1 for row in order[first : first + num_rows]], shown=MAX_ROWS_NAMED)
+            else:
+                self._rows = f"batch {number * size + 1} of the epoch"
+            yield Step(passes, num_rows, sum(self._tokens(inputs) for inputs in passes))
+
+    def accumulate(self, step: Step) -> float:
+        """Each pass counts by its share of the step's labels: 32 x 1, 8 x 4 and 4 x 8 rows give the same gradient."""
+        items = [count_items(inputs) for inputs in step.passes]
+        self.trainer.current_gradient_accumulation_steps = len(items)
+        total = torch.zeros((), device=self.trainer.args.device)
+        for number, (inputs, count) in enumerate(zip(step.passes, items, strict=True)):
+            if number:
+                self.trainer.tell("on_substep_end")
+            self.trainer.pass_weight = count / max(sum(items), 1)
+            items_here = torch.tensor(count, device=self.trainer.args.device)
+            loss = self.trainer.training_step(self.trainer.model, inputs, items_here)
+            total += loss.detach().to(total)
+        self.trainer.pass_weight = 1.0
+        return float(total)
+
+    def name_rows(self, step: Step) -> str:
+        return f"{self._rows} of train_dataset"
+
+    def _tokens(self, inputs: Any) -> int:
+        """Tokens of a batch; with padding only where `include_num_input_tokens_seen` says so."""
+        if not isinstance(inputs, Mapping):
+            return 0
+        mask = inputs.get("attention_mask")
+        if isinstance(mask, torch.Tensor) and self.trainer.args.include_num_input_tokens_seen != "all":
+            return int(mask.sum())
+        main = inputs.get(getattr(self.trainer.model, "main_input_name", "input_ids"))
+        return int(np.prod(main.shape)) if isinstance(main, torch.Tensor) else 0

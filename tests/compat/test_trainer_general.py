@@ -1,0 +1,314 @@
+"""The Trainer's general path: any module, data set, collator and loss, and the methods a script overrides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_tokenizer
+
+from textune.compat import Trainer, TrainerCallback
+from textune.errors import ConfigError, DataError, TrainingError
+
+from .trainers import arguments, assert_same, classifier, losses, tokenized, trainer, weights
+
+
+class Linear(torch.nn.Module):
+    """No model of transformers: a line through the inputs, and the loss as a dict or a tuple."""
+
+    def __init__(self, *, gives_tuple: bool = False) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+        torch.nn.init.constant_(self.layer.weight, 0.1)
+        torch.nn.init.zeros_(self.layer.bias)
+        self.gives_tuple = gives_tuple
+
+    def forward(self, values: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
+        logits = self.layer(values)
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        if self.gives_tuple:
+            return (logits,) if loss is None else (loss, logits)
+        return {"logits": logits} if loss is None else {"loss": loss, "logits": logits}
+
+
+def points(count: int = 20) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(count, 3)).astype(np.float32)
+    return [{"values": torch.tensor(row), "label": int(row.sum() > 0), "name": "left out"} for row in rows]
+
+
+class Points(torch.utils.data.Dataset[Any]):
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Any:
+        return points()[index]
+
+
+class Stream(torch.utils.data.IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        yield from points()
+
+
+def train_on(folder: Path, data: Any, *, model: Any = None, kind: type[Trainer] = Trainer, **values: Any) -> Trainer:
+    values = {"max_steps": 6, "learning_rate": 0.1, "per_device_train_batch_size": 4, **values}
+    made = kind(model or Linear(), arguments(folder, **values), train_dataset=data, eval_dataset=data)
+    made.train()
+    return made
+
+
+def test_lists_datasets_and_streams(tmp_path: Path) -> None:
+    from_list, from_dataset = train_on(tmp_path, points()), train_on(tmp_path, Points())
+    assert losses(from_list) == losses(from_dataset)
+    assert losses(from_list)[-1] < losses(from_list)[0]
+    stream = train_on(tmp_path, Stream())
+    assert len(losses(stream)) == 6, "a stream that ends is read again"
+    as_tuple = train_on(tmp_path, points(), model=Linear(gives_tuple=True))
+    assert losses(as_tuple) == losses(from_list)
+    for made in (from_list, as_tuple):
+        assert made.predict(points()).predictions.shape == (20, 2)
+    with pytest.raises(ConfigError, match="train_dataset has no length: say with max_steps"):
+        train_on(tmp_path, Stream(), max_steps=-1)
+
+
+def test_a_stream_without_rows_ends_with_an_error(tmp_path: Path) -> None:
+    class Empty(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+    with pytest.raises(TrainingError, match="Epoch 1 has no batch at all; there are 6 steps to go"):
+        train_on(tmp_path, Empty())
+
+
+def summed(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    return torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
+
+
+def averaged(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    return torch.nn.functional.cross_entropy(outputs["logits"], labels)
+
+
+class OldStyle(Trainer):
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False) -> Any:  # type: ignore[override]
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs["logits"], labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+class NewStyle(OldStyle):
+    def compute_loss(  # type: ignore[override]
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        return super().compute_loss(model, inputs, return_outputs)
+
+
+@pytest.mark.parametrize("loss", ["model", "summed", "averaged", "OldStyle", "NewStyle"])
+def test_accumulation_never_multiplies_loss_or_gradient(tmp_path: Path, loss: str) -> None:
+    """8 x 1 = 2 x 4, also for 20 rows, whose last step is smaller, whether a loss divides by the number or not."""
+    kind = {"OldStyle": OldStyle, "NewStyle": NewStyle}.get(loss, Trainer)
+    function = {"summed": summed, "averaged": averaged}.get(loss)
+    found = []
+    for size, passes in ((8, 1), (2, 4)):
+        values = {"per_device_train_batch_size": size, "gradient_accumulation_steps": passes}
+        given = arguments(tmp_path, **values, max_steps=9, max_grad_norm=0.1)
+        made = kind(Linear(), given, train_dataset=points(), eval_dataset=points(), compute_loss_func=function)
+        made.train()
+        found.append(made)
+    np.testing.assert_allclose(losses(found[0]), losses(found[1]), rtol=1e-5)
+    assert_same(weights(found[1].model), weights(found[0].model), within=1e-6)
+    evaluated = [made.evaluate()["eval_loss"] for made in found]
+    assert evaluated[0] == pytest.approx(evaluated[1], rel=1e-5)
+
+
+def test_accumulation_of_texts(tmp_path: Path) -> None:
+    found = []
+    for size, passes in ((32, 1), (8, 4), (4, 8)):
+        made = trainer(
+            tmp_path,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=passes,
+            max_steps=4,
+            learning_rate=5e-5,
+        )
+        made.train()
+        found.append(weights(made.model))
+    for other in found[1:]:
+        assert_same(other, found[0], within=1e-6)
+
+
+def test_what_a_script_overrides_is_called(tmp_path: Path) -> None:
+    called: set[str] = set()
+
+    class Own(Trainer):
+        def training_step(self, *values: Any, **options: Any) -> Any:
+            called.add("training_step")
+            return super().training_step(*values, **options)
+
+        def prediction_step(self, *values: Any, **options: Any) -> Any:
+            called.add("prediction_step")
+            return super().prediction_step(*values, **options)
+
+        def get_train_dataloader(self) -> Any:
+            called.add("get_train_dataloader")
+            return torch.utils.data.DataLoader(points(), batch_size=10, collate_fn=self.data_collator_of_points)
+
+        def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+            called.add("get_eval_dataloader")
+            return super().get_eval_dataloader(eval_dataset)
+
+        def create_optimizer(self, model: Any = None) -> Any:
+            called.add("create_optimizer")
+            self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+            return self.optimizer
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            called.add("create_scheduler")
+            return super().create_scheduler(num_training_steps, optimizer)
+
+        def log(self, logs: Any, start_time: Any = None) -> None:
+            called.add("log")
+            super().log({**logs, "own": 1.0}, start_time)
+
+        @staticmethod
+        def data_collator_of_points(rows: Any) -> Any:
+            labels = torch.tensor([row["label"] for row in rows])
+            return {"values": torch.stack([row["values"] for row in rows]), "labels": labels}
+
+    made = train_on(tmp_path, points(), kind=Own, num_train_epochs=2, max_steps=-1)
+    made.evaluate()
+    assert called == {
+        "training_step",
+        "prediction_step",
+        "get_train_dataloader",
+        "get_eval_dataloader",
+        "create_optimizer",
+        "create_scheduler",
+        "log",
+    }
+    assert made.state.global_step == 4
+    assert all(entry["own"] == 1.0 for entry in made.state.log_history)
+    assert isinstance(made.optimizer, torch.optim.SGD)
+
+
+def test_an_own_training_step_may_use_the_accelerator(tmp_path: Path) -> None:
+    class Own(Trainer):
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            model.train()
+            loss = self.compute_loss(model, self._prepare_inputs(inputs)) / self.current_gradient_accumulation_steps
+            self.accelerator.backward(loss)
+            return loss.detach()
+
+    values = {"gradient_accumulation_steps": 5, "num_train_epochs": 2, "max_steps": -1}
+    found, expected = (train_on(tmp_path, points(), kind=kind, **values) for kind in (Own, Trainer))
+    np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-5)
+
+
+def test_an_override_that_nobody_calls_is_refused(tmp_path: Path) -> None:
+    class Own(Trainer):
+        def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
+            """transformers' Trainer calls it."""
+
+    with pytest.raises(ConfigError, match="Own overrides _save, which textune's Trainer does not call"):
+        Own(Linear(), arguments(tmp_path), train_dataset=points())
+
+
+def test_worker_processes_give_the_same_batches(tmp_path: Path) -> None:
+    alone, helped = (train_on(tmp_path, points(), dataloader_num_workers=number) for number in (0, 1))
+    assert losses(alone) == losses(helped)
+
+
+def test_unused_columns(tmp_path: Path) -> None:
+    import datasets
+
+    plain = datasets.Dataset.from_list([{**row, "values": row["values"].tolist()} for row in points()])
+    assert losses(train_on(tmp_path, plain)) == pytest.approx(losses(train_on(tmp_path, points())), rel=1e-6)
+    with pytest.raises(DataError, match="data have the columns words; Linear takes values, labels"):
+        Trainer(Linear(), arguments(tmp_path), eval_dataset=None).predict(datasets.Dataset.from_dict({"words": [1]}))
+
+
+def test_a_collator_that_gives_text_is_named(tmp_path: Path) -> None:
+    def collate(rows: Any) -> Any:
+        return {"values": torch.stack([row["values"] for row in rows]), "names": [row["name"] for row in rows]}
+
+    made = Trainer(
+        Linear(),
+        arguments(tmp_path, remove_unused_columns=False),
+        data_collator=collate,
+        train_dataset=points(),
+    )
+    with pytest.raises(DataError, match=r"The collator gave text for 'names' \(\['left out'"):
+        made.train()
+
+
+def test_a_model_without_loss_is_named(tmp_path: Path) -> None:
+    rows = [{"values": row["values"]} for row in points()]
+    made = Trainer(Linear(), arguments(tmp_path), data_collator=torch.utils.data.default_collate, train_dataset=rows)
+    with pytest.raises(DataError, match="Linear gave no loss; its batch held values"):
+        made.train()
+
+
+def test_a_step_that_is_not_finite_names_its_rows(tmp_path: Path) -> None:
+    rows = points()
+    rows[7]["values"] = torch.full((3,), math.nan)
+    with pytest.raises(TrainingError, match=r"gave a loss nan; it was not applied.*rows .*\b8\b.* of train_dataset"):
+        train_on(tmp_path, rows, max_steps=5)
+    with pytest.raises(TrainingError, match=r"Evaluation: the model's loss for rows? .*\b8\b.* is NaN"):
+        Trainer(Linear(), arguments(tmp_path), eval_dataset=rows).evaluate()
+
+
+def test_padded_rows_and_own_models_go_batch_by_batch(tmp_path: Path) -> None:
+    texts = [row["text"] for row in tokenized()]
+    padded = tokenized().remove_columns(["input_ids", "attention_mask", "token_type_ids"])
+    columns = tiny_tokenizer()(texts, padding=True)
+    for name, column in columns.items():
+        padded = padded.add_column(name, column)
+    found = trainer(tmp_path, train_dataset=padded, max_steps=5)
+    found.train()
+    expected = trainer(tmp_path, max_steps=5)
+    expected.train()
+    assert (found.training_path, expected.training_path) == ("general", "text")
+    np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-4)
+
+    class OwnModel(type(classifier())):  # type: ignore[misc]
+        def forward(self, **inputs: Any) -> Any:
+            output = super().forward(**inputs)
+            output.loss = 3 * output.loss
+            return output
+
+    model = classifier()
+    model.__class__ = OwnModel
+    own = trainer(
+        tmp_path,
+        model=model,
+        max_steps=1,
+        remove_unused_columns=False,
+        train_dataset=tokenized().remove_columns("text"),
+    )
+    own.train()
+    assert losses(own)[0] == pytest.approx(3 * losses(expected)[0], rel=1e-5)
+
+
+def test_events_within_a_step(tmp_path: Path) -> None:
+    class Check(TrainerCallback):  # type: ignore[misc]
+        seen = 0
+
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
+            self.before = model.layer.weight.detach().clone()
+            assert model.layer.weight.grad.norm() <= 0.011
+
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
+            assert model.layer.weight.grad is not None
+            assert not torch.equal(model.layer.weight, self.before)
+            Check.seen += 1
+
+    made = Trainer(
+        Linear(), arguments(tmp_path, max_steps=3, max_grad_norm=0.01), train_dataset=points(), callbacks=[Check]
+    )
+    made.train()
+    assert Check.seen == 3
