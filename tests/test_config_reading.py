@@ -230,7 +230,7 @@ FREE = [
     if name
     not in {
         *("training.duration", "training.class_weights", "training.label_smoothing", "model.freeze"),
-        "tokens.pad_to_max_length",
+        *("tokens.pad_to_max_length", "training.log_every", "evaluation.every", "checkpoint.every"),
     }
 ]
 
@@ -314,7 +314,9 @@ def test_deep_nesting_is_refused_at_once(tmp_path: Path, bracket: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("training.seed=1", ("training.seed", 1)),
+        ("training.seed=1", ("training.seed", "1")),
+        ("data.label=007", ("data.label", "007")),
+        ("data.label='12:30'", ("data.label", "12:30")),
         ("data.label_names=[no, 'yes']", ("data.label_names", [False, "yes"])),
         ("data.source= a=b ", ("data.source", "a=b")),
         (" run.output =x", ("run.output", "x")),
@@ -331,3 +333,13 @@ def test_assignments_are_split_at_the_first_equals_sign(text: str, expected: tup
 def test_an_assignment_without_name_or_value_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--set: expected NAME=VALUE, as training\.seed=1, found"):
         parse_assignment(text)
+
+
+def test_mistakes_that_a_type_does_not_show_are_reported_with_the_others() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config(settings={"training.schedule": "liner", "model.freeze": "foo", "evaluation.every": "0steps"})
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "training.schedule",
+        "evaluation.every",
+        "model.freeze",
+    ]

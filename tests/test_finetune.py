@@ -393,7 +393,9 @@ def test_scores_that_are_not_finite_end_training(
         return logits
 
     monkeypatch.setattr("textune.job.predict_logits", spoiled)
-    with pytest.raises(TrainingError, match="scores for row 4 of validation are not finite numbers") as caught:
+    with pytest.raises(
+        TrainingError, match="scores for the row with id 37 of validation are not finite numbers"
+    ) as caught:
         quickly(tiny_csv)
     assert "--learning-rate" in str(caught.value.hint)
     assert not (tmp_path / "run" / "summary.json").exists()
@@ -454,7 +456,7 @@ def test_older_run_stays_when_the_new_one_cannot_begin(quickly: Any, tiny_csv: P
     [
         ({"learning_rat": 1}, "There is no option 'learning_rat'. Did you mean 'learning_rate'?"),
         ({"learning_rate": "fast", "batch_size": 0}, "training.learning_rate: expected a number"),
-        ({"epochs": "many"}, "training.duration: expected a number with its unit"),
+        ({"epochs": "many"}, "--epochs: expected a number, found 'many'"),
         ({"settings": {"training.sed": 1}}, "There is no option 'training.sed'. Did you mean 'training.seed'?"),
     ],
 )

@@ -113,7 +113,8 @@ def test_a_run_is_overwritten_only_when_asked(tmp_path: Path) -> None:
     first.write("summary.json", {})
     first.model_path.mkdir()
     (first.model_path / "model.safetensors").touch()
-    (path / ".model.tmp").mkdir()
+    (path / ".model.tmp-12").mkdir()
+    (path / ".model.old-12").mkdir()
     (path / ".summary.json.tmp-123").touch()
     before = tree(path)
     with pytest.raises(OutputError, match="already holds a run; nothing was touched") as caught:

@@ -72,8 +72,8 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("textune.training.precision.PROBE_SECONDS", 1e-3)
         patch.setattr("textune.training.precision.PROBE_SIZE", 64)
-        for module in ("textune.finetune", "textune.serving.predictor"):
-            patch.setattr(f"{module}.cores", lambda: 1)
+        patch.setattr("textune.finetune.cores", lambda: 1)
+        patch.setattr("textune.environment.use_all_cores", lambda: None)
         yield
 
 

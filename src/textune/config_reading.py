@@ -50,7 +50,10 @@ def read_config(path: str | Path | None = None, settings: Mapping[str, Any] | No
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Splits a `--set` argument, "training.seed=1", into name and value; the value is read as a YAML scalar.
+    """Splits a `--set` argument, "training.seed=1", into name and value.
+
+    The value stays the text it is, which the option's type then reads, unless YAML makes a list, null or a quoted text
+    of it: a label column called 007 keeps its name.
 
     Raises:
         ConfigError: there is no "=".
@@ -59,9 +62,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not separator or not name.strip():
         raise ConfigError(f"--set: expected NAME=VALUE, as training.seed=1, found {text!r}.")
     try:
-        return name.strip(), yaml.safe_load(value)
+        loaded = yaml.safe_load(value)
     except yaml.YAMLError:
         return name.strip(), value
+    quoted = value.strip()[:1] in {"'", '"'}
+    return name.strip(), loaded if quoted or loaded is None or isinstance(loaded, list) else value.strip()
 
 
 def to_dict(config: Config) -> dict[str, dict[str, Any]]:
@@ -211,11 +216,11 @@ def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
             sections[section][key] = _convert(value, kind, field.metadata)
         except ValueError as error:
             problems.append(f"{name}: {error}{'' if str(error).endswith(('.', '?')) else '.'}")
-    if problems:
-        raise ConfigError(problems, hint="`textune config` prints every option with its meaning and default.")
     hints = typing.get_type_hints(Config)
     config = Config(**{section: hints[section](**options) for section, options in sections.items()})
-    _check_together(config)
+    problems += _check_together(config)
+    if problems:
+        raise ConfigError(problems, hint="`textune config` prints every option with its meaning and default.")
     return config
 
 
@@ -289,8 +294,8 @@ def _either(options: Iterable[Any]) -> str:
     return " or ".join(repr(option) for option in options)
 
 
-def _check_together(config: Config) -> None:
-    """Mistakes that only show when two options are seen side by side."""
+def _check_together(config: Config) -> list[str]:
+    """Mistakes that a type alone does not show, or only two options side by side."""
     problems = []
     if config.tokens.pad_to_max_length and config.tokens.max_length is None:
         problems.append("tokens.pad_to_max_length needs tokens.max_length: the length to pad to.")
@@ -298,6 +303,16 @@ def _check_together(config: Config) -> None:
     length = Duration.parse(training.duration)
     if length.unit == "percent" or length.value == 0:
         problems.append(f"training.duration: expected epochs, steps or examples above 0, found {training.duration!r}.")
+    intervals = {
+        "training.log_every": training.log_every,
+        "evaluation.every": config.evaluation.every,
+        "checkpoint.every": config.checkpoint.every,
+    }
+    problems += [
+        f"{name}: expected an interval above 0, found {text!r}."
+        for name, text in intervals.items()
+        if Duration.parse(text).value == 0
+    ]
     freeze = config.model.freeze
     if freeze is not None and freeze not in {"embeddings", "encoder"} and not freeze.isdecimal():
         problems.append(f"model.freeze: expected 'embeddings', 'encoder' or a number of layers, found {freeze!r}.")
@@ -306,8 +321,7 @@ def _check_together(config: Config) -> None:
         problems += _check_weights(weights)
     if training.label_smoothing and config.data.problem_type not in {None, "single_label_classification"}:
         problems.append(f"training.label_smoothing works with single labels only, not with {config.data.problem_type}.")
-    if problems:
-        raise ConfigError(problems)
+    return problems
 
 
 def _check_weights(weights: str) -> list[str]:

@@ -26,6 +26,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def use_all_cores() -> None:
+    """Lets torch use every core that this process may use; for commands, which have the process to themselves."""
+    import torch
+
+    torch.set_num_threads(cores())
+
+
 def find_device(asked: str) -> torch.device:
     """Returns the device to run on.
 

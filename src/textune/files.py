@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from textune.errors import DataError, InputNotFoundError, OutputError, StorageError
+from textune.errors import DataError, InputNotFoundError, OutputError, StorageError, TextuneError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRONG_NAME = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
@@ -29,6 +29,8 @@ def storage_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except TextuneError:
+        raise
     except OSError as error:
         raise _translated(error, path) from error
     except Exception as error:
@@ -110,7 +112,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError, StorageError: see `storage_errors`.
     """
-    temporary, old = (path.with_name(f".{kind}-{path.name}-{os.getpid()}") for kind in ("tmp", "old"))
+    temporary, old = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
     try:
         with storage_errors(path):
             shutil.rmtree(temporary, ignore_errors=True)
@@ -122,7 +124,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             sync_folder(temporary)
             if path.exists():
                 path.rename(old)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
             sync_folder(path.parent)
             shutil.rmtree(old, ignore_errors=True)
     finally:

@@ -126,11 +126,18 @@ def resolve_options(
     _require_known(options, known=[*SHORT_NAMES, "epochs"], help_for="textune.train")
     for name, value in options.items():
         if name == "epochs":
-            values["training.duration"] = f"{value}epochs"
+            values["training.duration"] = _epochs(value)
         else:
             values[SHORT_NAMES[name]] = value
     path = None if config is None or isinstance(config, Config) else Path(config)
     return read_config(path, {**values, **settings})
+
+
+def _epochs(value: Any) -> str:
+    try:
+        return f"{float(value):g}epochs"
+    except (TypeError, ValueError):
+        raise ConfigError(f"--epochs: expected a number, found {value!r}.") from None
 
 
 def _require_known(options: Iterable[str], *, known: Sequence[str], help_for: str) -> None:
@@ -145,10 +152,11 @@ def fine_tune(config: Config, *, display: Display, callbacks: Sequence[Callback]
 
     started = time.perf_counter()
     if config.run.output is not None:  # before minutes are spent
-        check_output(Path(config.run.output), overwrite=config.run.overwrite)
+        check_output(Path(config.run.output).expanduser(), overwrite=config.run.overwrite)
     device = find_device(config.training.device)
-    torch.set_num_threads(config.training.threads or cores())
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(config.training.threads or cores())
         # Training seeds torch's generators at every step; the caller's are given back as they were.
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         folder = stack.enter_context(_workspace())
@@ -162,11 +170,13 @@ def fine_tune(config: Config, *, display: Display, callbacks: Sequence[Callback]
         display.note(f"arithmetic: {arithmetic.reason}")
         stack.enter_context(arithmetic.in_force())
 
-        output = config.run.output or next_free_path(prepared.source.name, Path(config.model.checkpoint).name)
+        output = Path(
+            config.run.output or next_free_path(prepared.source.name, Path(config.model.checkpoint).name)
+        ).expanduser()
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, output=str(output)))
         job = Job(config, prepared, classifier, tokens, arithmetic, device, display)
-        setup = job.setup(checkpoints=Path(output, "checkpoints"))
-        run = Run.create(Path(output), overwrite=config.run.overwrite, config=config)
+        setup = job.setup(checkpoints=output / "checkpoints")
+        run = Run.create(output, overwrite=config.run.overwrite, config=config)
         run.write("environment.json", describe(device, arithmetic))
         run.write("data.json", data_json(job))
         watchers = [ForgetScores(job.latest), *callbacks, RunLog(run, split=job.validation), display]

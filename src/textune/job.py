@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from textune.config import Config
 from textune.data.batching import BatchPlan
 from textune.data.collate import Padding
@@ -14,13 +16,13 @@ from textune.data.rows import labels_of
 from textune.data.tokens import TokenRows
 from textune.display import Display
 from textune.durations import Duration
-from textune.errors import TrainingError
+from textune.errors import ConfigError, TrainingError
 from textune.evaluation.metrics import metric_names, selection_metric
 from textune.evaluation.predictions import FloatArray, LabelSet, first_not_finite, predict_logits
 from textune.evaluation.scoring import Scores, score
 from textune.models.layers import freeze
 from textune.models.load import Classifier
-from textune.models.losses import Loss, resolve_class_weights
+from textune.models.losses import SINGLE_LABEL, Loss, resolve_class_weights
 from textune.training.callbacks import Callback
 from textune.training.loop import Intervals, Selection, Setup
 from textune.training.optimizer import build_optimizer
@@ -85,6 +87,8 @@ class Job:
             }.items()
         }
         metric, higher_is_better = selection_metric(config.evaluation.metric, self.metric_names)
+        if training.label_smoothing and schema.problem_type != SINGLE_LABEL:
+            raise ConfigError(f"training.label_smoothing works with single labels, not with {schema.problem_type}.")
         weights = resolve_class_weights(
             training.class_weights, labels, problem_type=schema.problem_type, num_labels=schema.num_labels
         )
@@ -98,6 +102,7 @@ class Job:
             tokens=self.tokens[self.prepared.train],
             labels=labels,
             ids=train_rows["id"],
+            row_numbers=np.asarray(train_rows["row"][:]) + 1,
             plan=plan,
             padding=self.padding,
             loss=Loss(schema.problem_type, class_weights=weights, label_smoothing=training.label_smoothing),
@@ -136,8 +141,9 @@ class Job:
             )
         wrong = first_not_finite(logits)
         if wrong is not None:
+            name = self.prepared.rows[split]["id"][wrong]
             raise TrainingError(
-                f"The model's scores for row {wrong + 1} of {split} are not finite numbers: training has diverged.",
+                f"The model's scores for the row with id {name} of {split} are not finite numbers: training has diverged.",
                 hint="A lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
             )
         return logits

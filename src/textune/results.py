@@ -55,10 +55,10 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
         started: `time.perf_counter()` when the work began.
     """
     assert setup.selection is not None, "a job always has a metric to choose by"
-    step = _choose_weights(job, run, state)
+    chosen, step = _choose_weights(job, run, state)
     summary: dict[str, Any] = {
         "selected": {
-            "weights": job.config.evaluation.select,
+            "weights": chosen,
             "step": step,
             "epoch": round(step / setup.work.steps_per_epoch, 4),
             "split": job.validation,
@@ -94,11 +94,14 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
     run.write("summary.json", summary)
 
 
-def _choose_weights(job: Job, run: Run, state: TrainingState) -> int:
-    """Puts the weights of the best evaluation into the model if they are wanted, and returns their step."""
-    if job.config.evaluation.select == "last" or state.best_step in {None, state.step}:
-        return state.step
-    assert state.best_step is not None
-    load_weights(run.checkpoints_path / f"step-{state.best_step}", job.classifier.model)
-    job.latest.clear()
-    return state.best_step
+def _choose_weights(job: Job, run: Run, state: TrainingState) -> tuple[str, int]:
+    """Puts the best evaluation's weights into the model if they are wanted; returns "best" or "last", and the step.
+
+    Where the metric was undefined at every evaluation, there is no best one and the last weights stay.
+    """
+    if job.config.evaluation.select == "last" or state.best_step is None:
+        return "last", state.step
+    if state.best_step != state.step:
+        load_weights(run.checkpoints_path / f"step-{state.best_step}", job.classifier.model)
+        job.latest.clear()
+    return "best", state.best_step

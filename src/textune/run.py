@@ -222,7 +222,7 @@ def next_free_path(data_name: str, model_name: str) -> Path:
 
 
 def _is_entry(name: str) -> bool:
-    unfinished = re.fullmatch(r"\.(.+?)\.tmp.*", name)
+    unfinished = re.fullmatch(r"\.(.+?)\.(?:tmp|old).*", name)
     return (unfinished[1] if unfinished else name) in ENTRIES
 
 

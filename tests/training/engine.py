@@ -104,6 +104,7 @@ def make_setup(
         tokens=rows.tokens,
         labels=rows.labels,
         ids=rows.ids,
+        row_numbers=np.arange(1, len(rows.labels) + 1),
         plan=BatchPlan(len(rows.labels), batch_size, accumulation, config.seed),
         padding=Padding(token_id=0),
         loss=loss or Loss("single_label_classification"),

@@ -274,7 +274,7 @@ def test_keeps_the_last_and_the_best(tmp_path: Path) -> None:
 def test_committed_ignores_everything_else(tmp_path: Path) -> None:
     assert committed(tmp_path / "none") == []
     save(tmp_path, 5)
-    for name in ("step-7", ".tmp-step-8-1", "step-x", "other"):
+    for name in ("step-7", ".step-8.tmp-1", "step-x", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "step-9").write_text("")
     assert committed(tmp_path) == [5]
@@ -306,5 +306,5 @@ def test_every_file_is_synced_before_the_name(tmp_path: Path, monkeypatch: pytes
     save(tmp_path / "root")
     position = events.index("rename to step-1")
     assert {"model.safetensors", "optimizer.safetensors", "state.json"} < set(events[:position])
-    assert events[position - 1].startswith(".tmp-step-1"), "the folder's own entries, after the manifest"
+    assert events[position - 1].startswith(".step-1.tmp-"), "the folder's own entries, after the manifest"
     assert events[position + 1 :] == ["root"]

@@ -44,12 +44,14 @@ def predict(
     """
     from textune.data.readers import existing_file
     from textune.display import Display, default_display
+    from textune.environment import use_all_cores
     from textune.serving.files import check_target, predict_file
     from textune.serving.predictor import Predictor
 
     source, target = existing_file(input), Path(output)
     check_target(target, overwrite=overwrite)
     display = Display() if quiet else default_display()
+    use_all_cores()
     try:
         predictor = Predictor.load(run, batch_size=batch_size, device=device)
         with display.progress(f"predicting {source.name}", None) as advance:

@@ -43,9 +43,9 @@ def print_run(run: Run) -> None:
     training, selected = summary["training"], summary["selected"]
     print_scores({name: scores for name, scores in summary.items() if name not in {"training", "selected"}})
     early = f", stopped: {training['stop_reason']}" if training["stop_reason"] else ""
+    chosen = f"best by {selected['metric']} on {selected['split']}" if selected["weights"] == "best" else "the last"
     print(
-        f"weights   step {selected['step']} of {training['steps']} ({selected['weights']} by {selected['metric']} on "
-        f"{selected['split']}{early})\n"
+        f"weights   step {selected['step']} of {training['steps']} ({chosen}{early})\n"
         f"speed     {training['samples_per_second']:.1f} samples/s, {training['tokens_per_second']:,.0f} tokens/s, "
         f"{training['precision']}; {training['seconds_in_all']:.0f} s in all; "
         f"peak memory {training['peak_memory_mib']:,.0f} MiB\n"

@@ -83,7 +83,7 @@ SCHEDULES = (
 
 _OWN_OPTIMIZER = "Give the Trainer your own: optimizers=(optimizer, None)."
 _COMPILE = "Compilation gains nothing measurable here yet; leave it out."
-_FSDP = "An encoder fits on one device: start several processes with torchrun, each holds the whole model."
+_FSDP = "An encoder fits on one device; several processes are not there yet."
 _TPU = "textune runs on CPUs and GPUs."
 _PUSH = "Upload `output_dir` when training is done: hf upload OWNER/NAME OUTPUT_DIR."
 _HUB_ONLY = "only `push_to_hub` reads it, which is refused"
@@ -345,7 +345,7 @@ class ArgumentFields:
         honoured(
             "Order of the examples.",
             choices=("random", "sequential", "group_by_length"),
-            instead="'group_by_length' saves padding too; textune's own path computes on no padding at all.",
+            instead="'group_by_length' saves padding too.",
         ),
     ] = "random"
     length_column_name: Annotated[str, honoured("Column with lengths, for `group_by_length`.")] = "length"

@@ -240,7 +240,7 @@ class TrainingArguments(ArgumentSetters, metaclass=_TakesOlderNames):
 
     @property
     def n_gpu(self) -> int:
-        """GPUs of this process: 0 or 1. For several, start several processes with torchrun."""
+        """GPUs of this process: 0 or 1."""
         return 0 if self.device.type == "cpu" else 1
 
     @property

@@ -85,6 +85,7 @@ def _text_work(trainer: Trainer) -> TextWork:
         tokens=rows.tokens,
         labels=rows.labels,
         ids=range(len(rows.labels)),
+        row_numbers=np.arange(1, len(rows.labels) + 1),
         plan=SampledPlan(kept, size, args.gradient_accumulation_steps, sampler.seed, sampler),
         padding=padding,
         loss=Loss(rows.problem_type, label_smoothing=smoothing),

@@ -12,6 +12,7 @@ from textune.data.rows import to_rows
 from textune.data.schema import Schema, resolve_schema
 from textune.data.sources import Source, load_source
 from textune.data.splits import SplitRoles, add_validation_split, split_roles, train_split
+from textune.errors import ConfigError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -109,6 +110,8 @@ def prepare_evaluation(config: DataConfig, schema: Schema, *, folder: Path) -> P
     Raises:
         InputNotFoundError, UnavailableError, ConfigError, DataError: see the functions called.
     """
+    if config.text_pair is not None and schema.text_pair is None:
+        raise ConfigError("--text-pair: this model was trained on single texts; it takes no second one.")
     source = _load(config)
     schema = dataclasses.replace(
         schema,

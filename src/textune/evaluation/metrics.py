@@ -122,7 +122,8 @@ def metric_names(label_set: LabelSet, *, first: Sequence[str] = ()) -> list[str]
     fitting = [name for name, metric in METRICS.items() if metric.fits(label_set)]
     if label_set.problem_type == MULTI_LABEL and not first:
         first = ("f1_micro",)  # accuracy asks for all labels of a row at once, which says little
-    return [*first, *(name for name in fitting if name not in first)]
+    own = [name for name in first if name in fitting]  # a task's metrics may not fit a model of other labels
+    return [*own, *(name for name in fitting if name not in own)]
 
 
 def selection_metric(asked: str | None, names: Sequence[str]) -> tuple[str, bool]:

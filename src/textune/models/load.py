@@ -48,7 +48,7 @@ def find_checkpoint(name: str, *, revision: str | None = None) -> Path:
         InputNotFoundError: neither a folder nor a hub model, or a folder that may not be read.
         CheckpointError: the folder holds no usable checkpoint: see `check_folder`.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     with reading_errors(path):
         is_folder, exists = path.is_dir(), path.exists()
     if name == STARTER:

@@ -59,8 +59,7 @@ Takes {inputs}, gives {labels}. Fine-tuned from `{config.model.checkpoint}` with
 |---|{"---|" * len(names)}---|
 {tables}
 
-The weights are those of step {summary["selected"]["step"]} ({summary["selected"]["weights"]} by
-{summary["selected"]["metric"]} on {summary["selected"]["split"]}), so that figures on that split are optimistic.
+{_selection(summary["selected"])}
 
 ## Training
 
@@ -86,6 +85,15 @@ def _code(text: str) -> str:
         fence += "`"
     blank = " " if len(fence) > 1 else ""
     return f"{fence}{blank}{' '.join(text.split())}{blank}{fence}"
+
+
+def _selection(selected: dict[str, Any]) -> str:
+    if selected["weights"] == "last":
+        return f"The weights are those of the last step, {selected['step']}."
+    return (
+        f"The weights are those of step {selected['step']}, the best by {selected['metric']} on {selected['split']}, "
+        "so that\nfigures on that split are optimistic."
+    )
 
 
 def _values(scores: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from textune.data.collate import Padding
 from textune.data.schema import Schema
 from textune.data.tokenize import encode_texts, tokenize_split
 from textune.data.tokens import TokenRows
-from textune.environment import cores, find_device
+from textune.environment import find_device
 from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, did_you_mean
 from textune.evaluation.predictions import (
     FloatArray,
@@ -92,13 +92,10 @@ class Predictor:
             InputNotFoundError, UnavailableError: there is no such run or model.
             CheckpointError: the run has not finished, or the checkpoint has no trained head.
         """
-        import torch
-
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected at least 1, found {batch_size}.")
         folder, schema = _find(source)
         found = find_device(device)
-        torch.set_num_threads(cores())
         classifier = load_trained(folder)
         classifier.model.to(found)
         return cls(classifier, schema=schema, device=found, batch_size=batch_size)

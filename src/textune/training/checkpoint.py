@@ -68,7 +68,7 @@ def save_checkpoint(
     from safetensors.torch import save_file
 
     target = folders.folder(root, state.step)
-    for leftover in root.glob(f".tmp-{folders.prefix}-*"):  # of a process that was killed; a run has one writer
+    for leftover in root.glob(f".{folders.prefix}-*.tmp-*"):  # of a process that was killed; a run has one writer
         shutil.rmtree(leftover, ignore_errors=True)
     with replacing_folder(target) as temporary:
         # transformers reads weights only where this says how they are laid out.

@@ -123,12 +123,14 @@ def _time_product(name: str, left: torch.Tensor, right: torch.Tensor, exact: tor
     import torch
 
     product = left @ right  # also warms up
-    error = float((product.double().cpu() - exact).norm() / exact.norm())
+    error = float((product.cpu().double() - exact).norm() / exact.norm())  # MPS has no float64
     best, started = float("inf"), time.perf_counter()
     while time.perf_counter() - started < PROBE_SECONDS:
         begin = time.perf_counter()
         torch.mm(left, right)
         if left.is_cuda:
             torch.cuda.synchronize()
+        elif left.is_mps:
+            torch.mps.synchronize()
         best = min(best, time.perf_counter() - begin)
     return Measurement(name, 2 * PROBE_SIZE**3 / best / 1e9, error)

@@ -67,6 +67,7 @@ class TextWork:
         tokens: the training split.
         labels: of its rows, as `Loss` takes them.
         ids: of its rows, for messages.
+        row_numbers: of its rows in the data they came from, from 1, int64 [num_rows]; for messages.
         plan: which rows make a step.
         between_passes: called after each pass of a step but the last; None where nobody wants to know.
     """
@@ -76,6 +77,7 @@ class TextWork:
     tokens: TokenRows
     labels: npt.NDArray[Any]
     ids: Sequence[Any]
+    row_numbers: IntArray
     plan: BatchPlan
     padding: Padding
     loss: Loss
@@ -113,5 +115,5 @@ class TextWork:
     def name_rows(self, step: Step) -> str:
         rows: IntArray = np.concatenate(step.passes)
         ids = ", ".join(str(self.ids[int(row)]) for row in rows[:MAX_ROWS_NAMED])
-        numbers = first_rows([int(row) + 1 for row in rows], shown=MAX_ROWS_NAMED)
+        numbers = first_rows(self.row_numbers[rows].tolist(), shown=MAX_ROWS_NAMED)
         return f"{numbers} of the training split (id {ids})"
