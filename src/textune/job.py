@@ -143,7 +143,7 @@ class Job:
         if wrong is not None:
             name = self.prepared.rows[split]["id"][wrong]
             raise TrainingError(
-                f"The model's scores for the row with id {name} of {split} are not finite numbers: training has diverged.",
+                f"The model's scores for the row with id {name} of {split} are not finite numbers: it has diverged.",
                 hint="A lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
             )
         return logits
