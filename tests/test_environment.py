@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from textune import __version__
-from textune.environment import cores, describe, find_device, peak_memory_mib
+from textune.cores import cores
+from textune.environment import describe, find_device, peak_memory_mib
 from textune.errors import ConfigError
 from textune.training.precision import Arithmetic, Measurement
 

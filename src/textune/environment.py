@@ -11,6 +11,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from textune import __version__
+from textune.cores import cores
 from textune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from textune.training.precision import Arithmetic
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "safetensors", "numpy", "scikit-learn")
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_all_cores() -> None:

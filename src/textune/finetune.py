@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from textune.config import SHORT_NAMES, Config
 from textune.config_reading import read_config
+from textune.cores import cores
 from textune.data.cache import cache_root
 from textune.data.prepare import PreparedData, prepare_evaluation, prepare_training
 from textune.data.rows import labels_of
 from textune.data.tokenize import length_statistics, tokenize_split
 from textune.display import Display, default_display
-from textune.environment import cores, describe, find_device
+from textune.environment import describe, find_device
 from textune.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from textune.evaluation.metrics import metric_names
 from textune.evaluation.scoring import Scores, score

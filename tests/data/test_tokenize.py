@@ -236,7 +236,7 @@ def test_slow_tokenizers_run_in_a_process_per_core_and_fast_ones_in_none(
         return map(encode, batches)
 
     monkeypatch.setattr(tokenize, "_mapped", here)
-    monkeypatch.setattr(tokenize, "_cores", lambda: 5)
+    monkeypatch.setattr(tokenize, "cores", lambda: 5)
     tokenize_split(rows_of(), tiny_tokenizer(), max_length=12)
     tokenize_split(rows_of(), slow_tokenizer(tmp_path), max_length=12)
     tokenize_split(rows_of(), slow_tokenizer(tmp_path), max_length=13, num_workers=3)

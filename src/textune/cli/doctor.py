@@ -14,7 +14,8 @@ def doctor(device: str, as_json: bool) -> None:
     """Print versions, cores and the measured rate of matrix products in each arithmetic."""
     import torch
 
-    from textune.environment import cores, describe, find_device
+    from textune.cores import cores
+    from textune.environment import describe, find_device
     from textune.training.precision import choose
 
     found = find_device(device)

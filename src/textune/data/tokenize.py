@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from textune.cores import cores
 from textune.data.cache import cache_root, make_folder_once
 from textune.data.tokens import TokenRows
 
@@ -68,7 +68,7 @@ def tokenize_split(
     def write(folder: Path) -> None:
         encode = partial(encode_texts, tokenizer=tokenizer, max_length=max_length)
         batches = _batches(rows)
-        workers = num_workers or (0 if tokenizer.is_fast else _cores())
+        workers = num_workers or (0 if tokenizer.is_fast else cores())
         with pa.OSFile(str(folder / "tokens.arrow"), "wb") as sink:
             writer = None
             for table in _mapped(encode, batches, workers=workers):
@@ -158,10 +158,6 @@ def _mapped(
                 yield pending.pop(0).result()
         for future in pending:
             yield future.result()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _content_fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> str:
