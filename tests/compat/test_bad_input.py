@@ -28,10 +28,12 @@ from .trainers import accuracy, tokenized, trainer
         (lambda rows: None, r"The collator returned None; expected a dict of tensors"),
         (lambda rows: {"labels": ["good"] * len(rows)}, r"The collator gave text for 'labels' \(\['good', 'good'"),
         (lambda rows: {"input_ids": [["a"]] * len(rows)}, r"The collator gave text for 'input_ids' \(\[\['a'\]"),
+        (lambda rows: {"input_ids": [[1, 2]] * len(rows)}, r"The collator gave a list for 'input_ids' \(\[\[1, 2\]"),
+        (lambda rows: {"labels": [row["label"] for row in rows]}, r"The collator gave a list for 'labels' \(\["),
     ],
-    ids=["text", "texts", "rows", "nothing", "labels", "tokens"],
+    ids=["text", "texts", "rows", "nothing", "labels", "tokens", "lists", "list of labels"],
 )
-def test_a_collator_that_returns_strings(
+def test_a_collator_that_returns_no_tensors(
     tmp_path: Path, collator: Callable[[Any], Any], message: str, method: str
 ) -> None:
     made = trainer(tmp_path, data_collator=collator)

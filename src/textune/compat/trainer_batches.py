@@ -8,11 +8,16 @@ from typing import Any
 from textune.errors import DataError
 
 
-def require_no_text(batch: Any) -> None:
-    """Looks for text where the model takes tensors.
+# What a model takes as tensors, whatever else a script's own model may take as lists.
+_TENSORS = ("input_ids", "attention_mask", "token_type_ids", "labels")
+
+
+def require_tensors(batch: Any) -> None:
+    """Looks for text and lists where the model takes tensors.
 
     Raises:
-        DataError: the batch is text or rows of text, holds some under one of its names, or is None.
+        DataError: the batch is text or rows of text, holds some under one of its names, or is None; or a name that
+            models take as a tensor stands for a list.
     """
     if batch is None:
         raise DataError(
@@ -25,6 +30,11 @@ def require_no_text(batch: Any) -> None:
                 raise DataError(
                     f"The collator gave text for {name!r} ({value!r:.60}); the model takes tensors.",
                     hint=f"Leave {name!r} out of the batch, or turn it into numbers.",
+                )
+            if name in _TENSORS and isinstance(value, (list, tuple)):
+                raise DataError(
+                    f"The collator gave a {type(value).__name__} for {name!r} ({value!r:.60}); the model takes tensors.",
+                    hint="torch.tensor(...) makes one of it; DataCollatorWithPadding(tokenizer) also pads.",
                 )
     elif _is_text(batch) or _is_rows(batch):
         raise DataError(

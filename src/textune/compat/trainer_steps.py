@@ -14,7 +14,7 @@ from transformers import get_scheduler
 from transformers.trainer_pt_utils import LabelSmoother, get_parameter_names, nested_detach
 from transformers.trainer_utils import RemoveColumnsCollator, has_length
 
-from textune.compat.trainer_batches import require_no_text
+from textune.compat.trainer_batches import require_tensors
 from textune.compat.trainer_data import EpochSampler, SharedSampler, is_arrow_dataset, row_lengths
 from textune.compat.trainer_work import count_items
 from textune.errors import ConfigError, DataError
@@ -217,7 +217,7 @@ class TrainerSteps:
         Raises:
             DataError: the collator gave text or nothing.
         """
-        require_no_text(inputs)
+        require_tensors(inputs)
         return self._prepare_input(inputs)
 
     def _prepare_input(self, data: Any) -> Any:
