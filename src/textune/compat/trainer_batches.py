@@ -7,7 +7,6 @@ from typing import Any
 
 from textune.errors import DataError
 
-
 # What a model takes as tensors, whatever else a script's own model may take as lists.
 _TENSORS = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
@@ -33,7 +32,8 @@ def require_tensors(batch: Any) -> None:
                 )
             if name in _TENSORS and isinstance(value, (list, tuple)):
                 raise DataError(
-                    f"The collator gave a {type(value).__name__} for {name!r} ({value!r:.60}); the model takes tensors.",
+                    f"The collator gave a {type(value).__name__} for {name!r} ({value!r:.60}); "
+                    "the model takes tensors.",
                     hint="torch.tensor(...) makes one of it; DataCollatorWithPadding(tokenizer) also pads.",
                 )
     elif _is_text(batch) or _is_rows(batch):
