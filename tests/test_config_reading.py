@@ -199,6 +199,11 @@ TEXTS = st.sampled_from(ODD_TEXTS) | st.text(st.characters(exclude_categories=["
 DURATIONS = st.builds("{}{}".format, st.integers(0, 10**6), st.sampled_from(["steps", "epochs", "examples"]))
 
 
+def texts_of(kind: Any) -> st.SearchStrategy[str]:
+    """One of the texts that a `Literal` names, or any text."""
+    return st.sampled_from(kind.__args__) if "Literal" in str(kind) else TEXTS
+
+
 def values_of(name: str) -> st.SearchStrategy[Any]:
     """Valid values of one option, by its type and bounds."""
     field, kind = option_fields()[name]
@@ -216,12 +221,10 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
             low, high if high is not None else 1e6, exclude_min="above" in bounds, exclude_max="below" in bounds
         )
     elif "tuple" in str(kind):
-        strategy = st.lists(TEXTS, min_size=1, max_size=4).map(tuple)
-    elif "Literal" in str(kind):
-        literal = next((option for option in options if "Literal" in str(option)), kind)
-        strategy = st.sampled_from([option for option in literal.__args__ if isinstance(option, str)])
+        (item, *_) = next(option for option in options if "tuple" in str(option)).__args__
+        strategy = st.lists(texts_of(item), min_size=1, max_size=4).map(tuple)
     else:
-        strategy = TEXTS
+        strategy = texts_of(next((option for option in options if "Literal" in str(option)), kind))
     return strategy if type(None) not in options else st.none() | strategy
 
 

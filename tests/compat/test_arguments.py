@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -378,7 +379,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "A schedule that follows a metric is none of them"),
         ({"lr_scheduler_type": "cosin"}, "found 'cosin'. Did you mean 'cosine'?"),
         ({"optim": "adafactor"}, "Give the Trainer your own: optimizers=(optimizer, None)."),
-        ({"report_to": ["wandb"]}, "report_to: expected one of 'none', 'all', found 'wandb'."),
+        ({"report_to": ["wandbb"]}, "report_to: expected one of 'none', 'all', 'tensorboard', 'wandb', 'mlflow'"),
     ],
 )
 def test_contradictions_and_wrong_values(values: dict[str, Any], problem: str) -> None:
@@ -416,9 +417,12 @@ def test_the_older_name_of_checkpointing_cannot_be_assigned_alone() -> None:
         arguments.check()
 
 
-def test_no_trackers() -> None:
-    for value in (None, "none", "all", ["none"], []):
+def test_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in (None, "none", ["none"], []):
         assert TrainingArguments("out", report_to=value).report_to == []
+    assert TrainingArguments("out", report_to="wandb").report_to == ["wandb"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "mlflow" or None)
+    assert TrainingArguments("out", report_to="all").report_to == ["mlflow"]  # those that are installed
 
 
 def test_paths_and_defaults() -> None:

@@ -67,6 +67,7 @@ def refused(instead: str) -> Decision:
 
 
 INTERVALS = ("no", "steps", "epoch")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 LOG_LEVELS = ("debug", "detail", "info", "warning", "error", "critical", "passive")
 SCHEDULES = (
     "linear",
@@ -87,7 +88,7 @@ _FSDP = "An encoder fits on one device; use several processes, each with the who
 _TPU = "textune runs on CPUs and GPUs."
 _PUSH = "Upload `output_dir` when training is done: hf upload OWNER/NAME OUTPUT_DIR."
 _HUB_ONLY = "only `push_to_hub` reads it, which is refused"
-_TRACKER_ONLY = "it is for trackers, of which `report_to` takes none yet"
+_TRACKIO_ONLY = "it is for trackio, which `report_to` does not take"
 _ONE_REDUCTION = "gradients of several processes are added up in one piece, without torch's DistributedDataParallel"
 _ACCELERATE = "textune does not use accelerate. Batches are per process; leave it out."
 _NATIVE = "there is one implementation, torch's; NVIDIA's apex is not used"
@@ -229,16 +230,16 @@ class ArgumentFields:
     report_to: Annotated[
         None | str | list[str],
         honoured(
-            "Trackers; there are none yet, so that 'all' is none of them.",
-            choices=("none", "all"),
-            instead="Read trainer.state.log_history, or add a TrainerCallback with on_log.",
+            "Trackers, through transformers' own callbacks; 'all' means those of them that are installed.",
+            choices=("none", "all", *TRACKERS),
+            instead="Others work as callbacks: callbacks=[transformers.integrations.CometCallback()].",
         ),
     ] = "none"
-    run_name: Annotated[str | None, no_effect(_TRACKER_ONLY)] = None
-    project: Annotated[str, no_effect(_TRACKER_ONLY)] = "huggingface"
-    trackio_space_id: Annotated[str | None, no_effect(_TRACKER_ONLY)] = None
-    trackio_bucket_id: Annotated[str | None, no_effect(_TRACKER_ONLY)] = None
-    trackio_static_space_id: Annotated[str | None | Literal[False], no_effect(_TRACKER_ONLY)] = None
+    run_name: Annotated[str | None, honoured("Name of the run for wandb and mlflow.")] = None
+    project: Annotated[str, no_effect(_TRACKIO_ONLY)] = "huggingface"
+    trackio_space_id: Annotated[str | None, no_effect(_TRACKIO_ONLY)] = None
+    trackio_bucket_id: Annotated[str | None, no_effect(_TRACKIO_ONLY)] = None
+    trackio_static_space_id: Annotated[str | None | Literal[False], no_effect(_TRACKIO_ONLY)] = None
 
     # Evaluation
     eval_strategy: Annotated[str, honoured("When to evaluate.", choices=INTERVALS)] = "no"
@@ -398,7 +399,7 @@ class ArgumentFields:
 
     # Before transformers 5.23
     overwrite_output_dir: Annotated[bool, honoured(_SCRIPT)] = False
-    logging_dir: Annotated[str | None, no_effect(_TRACKER_ONLY)] = None
+    logging_dir: Annotated[str | None, honoured("Folder for TensorBoard.")] = None
     include_tokens_per_second: Annotated[bool | None, honoured("train() reports tokens per second too.")] = False
     fp16_opt_level: Annotated[str, no_effect("it is for NVIDIA's apex, which is not used")] = "O1"
     fp16_backend: Annotated[str, no_effect(_NATIVE, choices=_HALF_BACKENDS)] = "auto"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import inspect
 import json
 import logging
@@ -20,6 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from textune.compat.argument_checks import problems_of, without_effect
+from textune.compat.argument_fields import TRACKERS
 from textune.compat.argument_setters import ArgumentSetters
 from textune.compat.argument_table import RENAMED, Renamed, arguments_table, known_names
 from textune.environment import find_device
@@ -183,8 +185,12 @@ class TrainingArguments(ArgumentSetters, metaclass=_TakesOlderNames):
             self.activation_checkpointing = self.gradient_checkpointing = False
         if isinstance(self.include_num_input_tokens_seen, bool):
             self.include_num_input_tokens_seen = "all" if self.include_num_input_tokens_seen else "no"
-        if self.report_to in (None, "none", "all", ["none"], ["all"]):
+        if self.report_to in (None, "none", ["none"]):
             self.report_to = []
+        elif self.report_to in ("all", ["all"]):
+            self.report_to = [name for name in TRACKERS if importlib.util.find_spec(name) is not None]
+        elif isinstance(self.report_to, str):
+            self.report_to = [self.report_to]
         self.debug = self.debug or []
         if self.eval_strategy != "no":
             self.do_eval = True

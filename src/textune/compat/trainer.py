@@ -49,7 +49,7 @@ from transformers.utils import can_return_loss, find_labels
 
 from textune.compat import trainer_checkpoints as checkpoints
 from textune.compat.arguments import TrainingArguments
-from textune.compat.trainer_callbacks import EventBridge
+from textune.compat.trainer_callbacks import EventBridge, tracker_callbacks
 from textune.compat.trainer_checks import (
     check_callables,
     check_data,
@@ -167,7 +167,7 @@ class Trainer(TrainerEvaluation):
 
     def _init_callbacks(self, callbacks: list[Any] | None) -> None:
         self.callback_handler = CallbackHandler(
-            [DefaultFlowCallback, *(callbacks or [])],
+            [DefaultFlowCallback, *tracker_callbacks(self.args), *(callbacks or [])],
             self.model,
             self.processing_class,
             self.optimizer,

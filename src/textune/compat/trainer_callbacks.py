@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.integrations import get_reporting_integration_callbacks
 
 from textune.compat.trainer_checkpoints import note_best_checkpoint
 from textune.compat.trainer_evaluation import metric_value
+from textune.errors import UnavailableError
 from textune.training.callbacks import Callback, Record
 from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
+    from textune.compat.arguments import TrainingArguments
     from textune.compat.trainer import Trainer
 
 _BY_METRIC = torch.optim.lr_scheduler.ReduceLROnPlateau
+
+
+def tracker_callbacks(args: TrainingArguments) -> list[Any]:
+    """transformers' own callbacks for the trackers of `report_to`.
+
+    Raises:
+        UnavailableError: a tracker's package is not installed.
+    """
+    made = []
+    for name in args.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise UnavailableError(
+                f"report_to={name!r} needs the package {name}, which is not installed.",
+                hint=f"pip install {name}, or leave report_to out.",
+            )
+        (callback,) = get_reporting_integration_callbacks([name])
+        made.append(callback())
+        if name == "tensorboard" and args.logging_dir is not None:
+            made[-1].logging_dir = args.logging_dir
+    return made
 
 
 class EventBridge(Callback):
