@@ -57,6 +57,21 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], state: TrainingState) -
     ]
 
 
+@pytest.mark.parametrize("make", [PlainDisplay, LiveDisplay])
+def test_what_goes_wrong_on_the_way_is_a_warning(
+    make: type[Display], state: TrainingState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(make, "warning", lambda self, text: said.append(text))
+    display = make()
+    display.on_skip(state, {"step": 3, "epoch": 0.5, "reason": "loss nan", "ids": ["a", "b"], "row_numbers": [7, 4]})
+    display.on_out_of_memory(state, {"step": 3, "phase": "in a pass", "micro_batch_size": 1})
+    assert said == [
+        "step 3 was left out (loss nan): rows 7, 4 of the training split",
+        "memory ran out in a pass of step 3: from now on at most 1 row in a pass, and more passes in a step",
+    ]
+
+
 def test_plain_progress(capsys: pytest.CaptureFixture[str]) -> None:
     display = PlainDisplay()
     with display.progress("tokenising train", 1234) as advance:

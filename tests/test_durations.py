@@ -48,6 +48,20 @@ def test_other_texts_are_refused_with_examples(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("90 seconds", 90), ("10min", 600), ("1 minute", 60), ("0.5h", 1800), ("2hours", 7200)],
+)
+def test_time_by_the_clock(text: str, seconds: int) -> None:
+    duration = Duration.parse(text, by_clock=True)
+    assert (duration.value, duration.unit) == (seconds, "seconds")
+    with pytest.raises(ValueError, match="taken by checkpoint.every alone") as caught:
+        Duration.parse(text)
+    assert repr(text) in str(caught.value)
+    with pytest.raises(AssertionError):
+        duration.in_steps(steps_per_epoch=1, batch_size=1, total_steps=1)
+
+
 def test_more_than_everything_is_refused() -> None:
     with pytest.raises(ValueError, match="expected at most 100%, found '101%'"):
         Duration.parse("101%")

@@ -50,6 +50,15 @@ def test_describe() -> None:
     assert facts["arithmetic"]["measurements"] == [{"name": "fp32-blas", "gflops": 100.0, "relative_error": 1e-7}]
 
 
+def test_what_determinism_rests_on_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    facts = describe(CPU, Arithmetic("fp32", "fp32-blas", "because", ()))["determinism"]
+    assert facts["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert facts["deterministic_algorithms"] is False
+    assert facts["environment"] == {"ATEN_CPU_CAPABILITY": "avx2"}
+
+
 def test_peak_memory_is_in_mebibytes() -> None:
     assert 50 < peak_memory_mib(CPU) < 100_000
 

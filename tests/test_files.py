@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from textune.errors import DataError, InputNotFoundError, OutputError, StorageError, TextuneError
-from textune.files import read_json, replacing, storage_errors, sync_folder, write_json, write_text
+from textune.files import (
+    clear_unfinished,
+    read_json,
+    remove_folder,
+    replacing,
+    require_space,
+    storage_errors,
+    sync_folder,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -187,3 +197,44 @@ def test_a_folder_is_synced_through_a_descriptor_that_is_closed(
     assert len(synced) == 1
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(synced[0])
+
+
+def test_a_folder_is_removed_whole_whenever_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("step-1", "step-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    remove_folder(tmp_path / "step-1")
+    assert names(tmp_path) == ["step-2"]
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *rest, **options: None)  # killed before the first file is gone
+        remove_folder(tmp_path / "step-2")
+    assert not (tmp_path / "step-2").exists()
+    clear_unfinished(tmp_path, names="step-*")
+    assert names(tmp_path) == []
+
+
+def test_what_was_about_to_be_replaced_is_put_back(tmp_path: Path) -> None:
+    for name in (".step-1.old-7", ".step-1.tmp-7", ".step-2.old-7", "step-2", ".other.tmp-7"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".step-1.old-7" / "file").touch()
+    clear_unfinished(tmp_path, names="step-*")
+    assert names(tmp_path) == [".other.tmp-7", "step-1", "step-2"]
+    assert (tmp_path / "step-1" / "file").exists()
+
+
+def test_space_is_compared_with_what_is_free(tmp_path: Path) -> None:
+    require_space(tmp_path / "not" / "there", 1, what="a byte")
+    with pytest.raises(StorageError, match=r"needs about [\d,]+ MiB for a lot; [\d,.]+ MiB are free on that disk"):
+        require_space(tmp_path, 2**60, what="a lot")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(28, StorageError), (27, StorageError), (5, StorageError), (30, OutputError)]
+)
+def test_errors_that_safetensors_tells_as_text(tmp_path: Path, code: int, kind: type[TextuneError]) -> None:
+    with pytest.raises(kind), storage_errors(tmp_path / "a", num_bytes=2**20):
+        raise RuntimeError(f"Error while serializing: I/O error: something (os error {code})")
+    with pytest.raises(RuntimeError), storage_errors(tmp_path):
+        raise RuntimeError("something else")

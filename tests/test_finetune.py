@@ -50,16 +50,20 @@ def test_run_folder(text_run: Run) -> None:
     checkpoint = [name for name in found if name.startswith("checkpoints/")]
     assert {Path(name).name for name in checkpoint} == {
         "manifest.json",
+        "metrics.jsonl",
         "model.safetensors",
         "optimizer.safetensors",
+        "run.json",
         "state.json",
     }
     assert [name for name in found if name not in checkpoint] == [
+        "audit.json",
         "config.yaml",
         "data.json",
         "environment.json",
         "metrics.jsonl",
         "model/README.md",
+        "model/calibration.json",
         "model/config.json",
         "model/model.safetensors",
         "model/tokenizer.json",
@@ -75,7 +79,7 @@ def test_summary(text_run: Run, tiny_csv: Path) -> None:
     assert list(summary) == ["selected", "validation", "training"]
     validation = summary["validation"]
     assert list(validation)[:2] == ["accuracy", "f1"]
-    assert all(list(validation[name]) == ["value"] for name in list(validation)[:-2])
+    assert all(list(validation[name])[:2] == ["value", "interval"] for name in list(validation)[:-3])
     assert list(validation["per_class"]) == ["negative", "positive"]
     assert validation["num_rows"] == 6, "a tenth of 64 rows"
     assert summary["selected"] == {
@@ -84,6 +88,8 @@ def test_summary(text_run: Run, tiny_csv: Path) -> None:
         "epoch": 1.0,
         "split": "validation",
         "metric": "accuracy",
+        "note": "accuracy on validation chose the weights, so the figures of validation are optimistic, and there is "
+        "no labelled test split to say by how much.",
     }
     training = summary["training"]
     assert (training["steps"], training["epochs"], training["stop_reason"]) == (8, 1.0, None)
@@ -372,6 +378,19 @@ def test_bf16_trains_fp32_weights_that_are_scored_in_fp32(quickly: Any, tiny_csv
     assert run.summary["validation"]["accuracy"]["value"] > 0.9
     assert {tensor.dtype for tensor in stored(run).values()} == {torch.float32}
     assert_pipeline_agrees(run, validation_texts(run, tiny_csv))
+
+
+def test_a_tracker_gets_the_figures_of_metrics_jsonl(quickly: Any, tiny_csv: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = quickly(tiny_csv, tracker="tensorboard")
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    logged = [record["loss"] for record in run.metrics if record["kind"] == "training"]
+    assert [item.value for item in events.Scalars("train/loss")] == pytest.approx(logged, rel=1e-6)
+    (final,) = events.Scalars("final/validation/accuracy")
+    assert final.value == pytest.approx(run.summary["validation"]["accuracy"]["value"])
+    assert quickly(tiny_csv, overwrite=True).path == run.path  # what trackers left is the run's own
 
 
 def test_truncation_is_said_and_recorded(quickly: Any, tiny_csv: Path) -> None:

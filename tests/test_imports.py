@@ -20,18 +20,22 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 # A room may import from the lines above its own and from itself, also for types only. A package is one room.
 ROOMS = (
     {"errors"},
-    {"config", "cores", "durations", "files", "hub", "seeds"},
-    {"config_reading"},
+    {"config", "cores", "durations", "files", "hub", "limits", "memory", "seeds"},
+    {"parquet"},
+    {"config_reading", "lock"},
     {"run"},
     {"data"},
     {"models"},
     {"evaluation"},
+    {"audit"},
     {"training"},
     {"display", "environment"},
     {"report", "serving"},
     {"job"},
     {"results"},
+    {"resume"},
     {"finetune"},
+    {"comparison", "inspection"},
     {"compat"},
     {"cli"},
     {"__main__"},
@@ -99,7 +103,9 @@ def test_the_public_names() -> None:
         "Trainer",
         "TrainingArguments",
         "__version__",
+        "compare",
         "evaluate",
+        "inspect",
         "train",
     ]
     assert dir(textune) == sorted(textune.__all__)
@@ -123,7 +129,13 @@ def test_the_type_marker_is_there() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--help"], ["--version"], ["train", "--help"], ["predict", "--help"], ["evaluate", "--help"], ["config"]],
+    [
+        [],
+        ["--help"],
+        ["--version"],
+        *([command, "--help"] for command in ("train", "predict", "evaluate", "compare", "inspect")),
+        ["config"],
+    ],
     ids=" ".join,
 )
 def test_looking_at_textune_loads_nothing_heavy(arguments: list[str]) -> None:

@@ -72,8 +72,10 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("textune.training.precision.PROBE_SECONDS", 1e-3)
         patch.setattr("textune.training.precision.PROBE_SIZE", 64)
-        patch.setattr("textune.finetune.cores", lambda: 1)
-        patch.setattr("textune.environment.use_all_cores", lambda: None)
+        patch.setattr("textune.finetune.threads", lambda processes=1: 1)
+        patch.setattr("textune.environment.set_threads", lambda: None)
+        # tests/report makes the reports that tests look at.
+        patch.setattr("textune.results.write_report", lambda runs: None)
         yield
 
 

@@ -14,12 +14,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textune.comparison import compare as compare
     from textune.compat.arguments import TrainingArguments as TrainingArguments
     from textune.compat.trainer import Trainer as Trainer
     from textune.config import Config as Config
     from textune.errors import TextuneError as TextuneError
     from textune.finetune import evaluate as evaluate
     from textune.finetune import train as train
+    from textune.inspection import inspect as inspect
     from textune.run import Run as Run
     from textune.serving.predictor import Predictor as Predictor
 
@@ -32,7 +34,9 @@ _HOME = {
     "TextuneError": "textune.errors",
     "Trainer": "textune.compat.trainer",
     "TrainingArguments": "textune.compat.arguments",
+    "compare": "textune.comparison",
     "evaluate": "textune.finetune",
+    "inspect": "textune.inspection",
     "train": "textune.finetune",
 }
 
@@ -44,7 +48,9 @@ __all__ = [
     "Trainer",
     "TrainingArguments",
     "__version__",
+    "compare",
     "evaluate",
+    "inspect",
     "train",
 ]
 

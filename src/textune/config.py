@@ -24,9 +24,9 @@ def _number(
     return field(default=default, metadata={key: bound for key, bound in bounds.items() if bound is not None})
 
 
-def _duration(default: str | None) -> Any:
-    """A length of training, such as "500steps", "1epoch" or "10%" (textune.durations)."""
-    return field(default=default, metadata={"duration": True})
+def _duration(default: str | None, *, by_clock: bool = False) -> Any:
+    """A length of training, such as "500steps", "1epoch" or "10%", or by the clock "10min" (textune.durations)."""
+    return field(default=default, metadata={"duration": True, "by_clock": by_clock})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,17 @@ class DataConfig:
     label_separator: str | None = None
     """Character between the labels of one row, when a text column holds several."""
 
-    validation_fraction: float = _number(0.1, above=0, below=1)
-    """Share of the training rows set aside for validation when the data have no validation split."""
+    validation_fraction: float = _number(0.1, low=0, below=1)
+    """Share of the training rows set aside for validation when the data have no validation split; 0 sets none aside."""
+
+    split_seed: int | None = _number(None, low=0, high=2**63 - 1)
+    """Seed by which rows are set aside for validation or dealt out to folds; when not given, training.seed."""
+
+    folds: int | None = _number(None, low=2, high=20)
+    """Cross-validate: train this many times, each time without one part of the rows, then once on all of them."""
+
+    fold: int | None = _number(None, low=1)
+    """Train without this one of the folds only, counted from 1, and score it as validation."""
 
     drop_bad_rows: bool = False
     """Leave out rows that cannot be used, and count them, instead of stopping."""
@@ -162,14 +171,17 @@ class TrainingConfig:
     layer_decay: float = _number(1.0, above=0, high=1)
     """Each layer's learning rate is that of the layer above times this; 1 treats all alike."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the products in training. `auto` measures here and takes bf16 where it is clearly faster."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
 
     threads: int | None = _number(None, low=1)
-    """CPU threads of each process; when not given, one per core, shared out among the processes of this machine."""
+    """CPU threads of each process; when not given, OMP_NUM_THREADS, or else one per core, shared out."""
+
+    skip_bad_steps: int = _number(0, low=0)
+    """Steps of the whole training that may be left out because their loss or gradient is not finite; each is logged."""
 
     log_every: str = _duration("0.05epochs")
     """How often loss and learning rate are written to metrics.jsonl."""
@@ -193,6 +205,12 @@ class EngineConfig:
 
     keep_memory: bool = True
     """On Linux, keep the memory of one step for the next instead of giving it back to the kernel."""
+
+    few_kernels: bool = True
+    """On a CPU, keep the compiled products of a few shapes instead of 1,024, which take hundreds of MiB."""
+
+    compile: bool = False
+    """Compile the layers with torch.compile: a minute or more at the start, and seldom a gain on a CPU."""
 
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time."""
@@ -225,11 +243,11 @@ class EvaluationConfig:
 class CheckpointConfig:
     """How often the state of training is saved."""
 
-    every: str = _duration("1epoch")
-    """How often to save; the end of training always does."""
+    every: str = _duration("1epoch", by_clock=True)
+    """How often to save, also by the clock, as `10min`; the end of training always does."""
 
-    keep: int = _number(2, low=1)
-    """How many of the last checkpoints stay; the best stays as well."""
+    keep: int = _number(2, low=2)
+    """How many of the last checkpoints stay, two or more, should one be damaged; the best stays as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +259,15 @@ class RunConfig:
 
     overwrite: bool = False
     """Delete an older run in that folder first. Nothing but a run is ever deleted."""
+
+    report: bool = True
+    """Write report.html, one page about the run, at the end."""
+
+    seeds: int | None = _number(None, low=2, high=100)
+    """Train this many times, with training.seed and those after it; figures are then means over seeds."""
+
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] | None = None
+    """Trackers that get the figures too, as `tensorboard,mlflow`. `wandb` stays offline unless WANDB_MODE is set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +302,7 @@ SHORT_NAMES: dict[str, str] = {
     "model": "model.checkpoint",
     "output": "run.output",
     "overwrite": "run.overwrite",
+    "tracker": "run.trackers",
     "duration": "training.duration",
     "batch_size": "training.batch_size",
     "accumulation": "training.gradient_accumulation_steps",
@@ -283,9 +311,13 @@ SHORT_NAMES: dict[str, str] = {
     "warmup": "training.warmup",
     "weight_decay": "training.weight_decay",
     "class_weights": "training.class_weights",
+    "skip_bad_steps": "training.skip_bad_steps",
     "max_length": "tokens.max_length",
     "precision": "training.precision",
+    "compile": "engine.compile",
     "seed": "training.seed",
+    "seeds": "run.seeds",
+    "cv": "data.folds",
     "evaluate_every": "evaluation.every",
     "metric": "evaluation.metric",
     "select": "evaluation.select",

@@ -62,8 +62,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not separator or not name.strip():
         raise ConfigError(f"--set: expected NAME=VALUE, as training.seed=1, found {text!r}.")
     try:
-        loaded = yaml.safe_load(value)
-    except yaml.YAMLError:
+        loaded = _Loader(value).get_single_data()
+    except (yaml.YAMLError, RecursionError, ValueError, ArithmeticError):
         return name.strip(), value
     quoted = value.strip()[:1] in {"'", '"'}
     return name.strip(), loaded if quoted or loaded is None or isinstance(loaded, list) else value.strip()
@@ -172,11 +172,16 @@ def _flatten_file(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, which may expand a small file to gigabytes, and without names that silently win."""
+    """YAML without aliases, which may expand a small file to gigabytes, without tags, which claim that a value is what
+    it is not, and without names that silently win."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem="YAML aliases (*name) are not allowed in a configuration")
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            message = f"YAML tags ({event.tag}) are not allowed in a configuration"
+            raise yaml.MarkedYAMLError(problem=message, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -200,7 +205,7 @@ def _load_yaml(path: Path) -> Any:
         raise InputNotFoundError(f"There is no configuration file {str(path)!r}.") from error
     except OSError as error:
         raise InputNotFoundError(f"Cannot read the configuration {str(path)!r}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{path}: expected YAML; it cannot be read: {error}") from error
 
 
@@ -249,7 +254,7 @@ def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
         items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not items:
             raise ValueError(f"expected a list, as [a, b] or a,b, found {value!r}")
-        return tuple(_convert_text(item, {}) for item in items)
+        return tuple(_convert(item, options[0], {}) for item in items)
     if kind is bool:
         value = {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
         if not isinstance(value, bool):
@@ -267,7 +272,7 @@ def _convert_text(value: Any, metadata: Mapping[str, Any]) -> str:
         raise ValueError(f"expected a text, found {value!r}")
     text = str(value)
     if metadata.get("duration"):
-        Duration.parse(text)
+        Duration.parse(text, by_clock=metadata["by_clock"])
     return text
 
 
@@ -311,7 +316,7 @@ def _check_together(config: Config) -> list[str]:
     problems += [
         f"{name}: expected an interval above 0, found {text!r}."
         for name, text in intervals.items()
-        if Duration.parse(text).value == 0
+        if Duration.parse(text, by_clock=True).value == 0
     ]
     freeze = config.model.freeze
     if freeze is not None and freeze not in {"embeddings", "encoder"} and not freeze.isdecimal():
@@ -321,6 +326,20 @@ def _check_together(config: Config) -> list[str]:
         problems += _check_weights(weights)
     if training.label_smoothing and config.data.problem_type not in {None, "single_label_classification"}:
         problems.append(f"training.label_smoothing works with single labels only, not with {config.data.problem_type}.")
+    return problems + _check_repeats(config)
+
+
+def _check_repeats(config: Config) -> list[str]:
+    problems = []
+    folds, fold, seeds = config.data.folds, config.data.fold, config.run.seeds
+    if fold is not None and (folds is None or fold > folds):
+        problems.append(f"data.fold: expected a number from 1 to data.folds ({folds}), found {fold}.")
+    if folds is not None and seeds is not None:
+        problems.append("--seeds and --cv: choose one; for another seed of the folds say --cv again with --seed.")
+    if folds is not None and fold is None and config.evaluation.patience is not None:
+        problems.append("--patience would stop by the rows that are to measure it: with --cv say how long to train.")
+    if seeds is not None and config.training.seed + seeds > _LARGEST:
+        problems.append(f"training.seed: {seeds} seeds from {config.training.seed} on go beyond {_LARGEST}.")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""How many CPU cores there are to use."""
+"""How many CPU cores there are to use, and how many threads to use them with."""
 
 from __future__ import annotations
 
@@ -8,3 +8,16 @@ import os
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads(*, processes: int = 1) -> int:
+    """CPU threads to compute with: what OMP_NUM_THREADS says, else one for each core.
+
+    Args:
+        processes: of this machine that share its cores. For several OMP_NUM_THREADS does not count: torchrun sets it to
+            1 for each, however many cores there are.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if processes == 1 and asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return max(1, cores() // processes)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from textune.errors import first_rows
 from textune.training.callbacks import Callback, Record
 from textune.training.state import TrainingState
 
@@ -31,6 +32,19 @@ class Display(Callback):
     def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
         """Gives a function to call with the number of rows done since its last call."""
         yield lambda done: None
+
+    def on_skip(self, state: TrainingState, record: Record) -> None:
+        self.warning(
+            f"step {record['step']} was left out ({record['reason']}): {first_rows(record['row_numbers'])} of the "
+            "training split"
+        )
+
+    def on_out_of_memory(self, state: TrainingState, record: Record) -> None:
+        rows = record["micro_batch_size"]
+        self.warning(
+            f"memory ran out {record['phase']} of step {record['step']}: from now on at most {rows:,} "
+            f"{'row' if rows == 1 else 'rows'} in a pass, and more passes in a step"
+        )
 
     def close(self) -> None:
         """Gives the terminal back."""

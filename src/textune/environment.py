@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune import __version__
-from textune.cores import cores
+from textune.cores import cores, threads
 from textune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,12 +22,22 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "safetensors", "numpy", "scikit-learn")
 
+_OF_KERNELS = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+)
+"""Variables that choose how products are computed."""
 
-def use_all_cores() -> None:
-    """Lets torch use every core that this process may use; for commands, which have the process to themselves."""
+
+def set_threads() -> None:
+    """Lets torch use the threads that there are for it; for commands, which have the process to themselves."""
     import torch
 
-    torch.set_num_threads(cores())
+    torch.set_num_threads(threads())
 
 
 def find_device(asked: str) -> torch.device:
@@ -72,7 +82,22 @@ def describe(device: torch.device, arithmetic: Arithmetic) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(device) if device.type != "cuda" else f"{device} ({torch.cuda.get_device_name(device)})",
         "arithmetic": arithmetic.as_json(),
+        "determinism": _determinism(),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],  # noqa: PTH119 (argv[0] may be "-c")
+    }
+
+
+def _determinism() -> dict[str, Any]:
+    """What the bits of a result rest on besides versions, threads, device and arithmetic: see docs/reliability.md."""
+    import torch
+
+    return {
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "onednn": bool(torch.backends.mkldnn.is_available()),  # type: ignore[no-untyped-call]
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "environment": {name: os.environ[name] for name in _OF_KERNELS if name in os.environ},
     }
 
 

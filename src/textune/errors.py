@@ -9,6 +9,7 @@
       OutputError               73   the output cannot be created                (sysexits EX_CANTCREAT)
       StorageError              74   writing failed half way, for example a full disk (sysexits EX_IOERR)
       TrainingError              1   training stopped: a loss or gradient was not finite
+      Interrupted         128 + n    signal n asked training to stop: 130 SIGINT, 138 SIGUSR1, 143 SIGTERM
 
 Exit code 0 is success, 70 (EX_SOFTWARE) an error of textune's own, 130 an interruption by Ctrl-C.
 
@@ -18,11 +19,14 @@ mistakes.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
+EXIT_BY_SIGNAL = 128
+"""Plus the signal's number, as shells have it."""
 
 
 class TextuneError(Exception):
@@ -94,6 +98,32 @@ class TrainingError(TextuneError):
     """Training cannot go on, for example because a loss or a gradient is not finite."""
 
     exit_code = 1
+
+
+class Interrupted(TextuneError):
+    """A signal asked training to stop; it did so after a whole step, whose checkpoint is committed.
+
+    Args:
+        signal_number: 2 for SIGINT, and so on.
+    """
+
+    exit_code = EXIT_INTERRUPTED
+
+    def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.signal_number = signal_number
+        self.exit_code = EXIT_BY_SIGNAL + signal_number
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Turns a panic of a library written in Rust (tokenizers, safetensors), which is no `Exception`, into one."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(str(error)) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,11 @@ _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path, *, num_bytes: int | None = None) -> Iterator[None]:
     """Turns the operating system's errors while writing below `path` into textune's own.
+
+    Args:
+        num_bytes: what is to be written, where it is known, for the message.
 
     Raises:
         OutputError: no permission, a read-only file system, a name that is too long, or a file where a folder is
@@ -32,12 +36,13 @@ def storage_errors(path: Path) -> Iterator[None]:
     except TextuneError:
         raise
     except OSError as error:
-        raise _translated(error, path) from error
+        raise _translated(error, path, num_bytes) from error
     except Exception as error:
         # safetensors reports the system's error as text in an exception of its own.
-        if "No space left" in str(error) or "File too large" in str(error):
-            raise _disk_full(path) from error
-        raise
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code is None:
+            raise
+        raise _translated(OSError(int(code[1]), os.strerror(int(code[1]))), path, num_bytes) from error
 
 
 @contextlib.contextmanager
@@ -55,9 +60,9 @@ def reading_errors(path: Path) -> Iterator[None]:
         raise InputNotFoundError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
 
 
-def _translated(error: OSError, path: Path) -> OutputError | StorageError:
+def _translated(error: OSError, path: Path, num_bytes: int | None) -> OutputError | StorageError:
     if error.errno in _FULL:
-        return _disk_full(path)
+        return _disk_full(path, num_bytes)
     if error.errno in _NOT_WRITABLE:
         return OutputError(
             f"Cannot write {str(path)!r}: {error.strerror}.", hint="Choose another folder with --output, or its rights."
@@ -67,13 +72,36 @@ def _translated(error: OSError, path: Path) -> OutputError | StorageError:
     return StorageError(f"Writing {str(path)!r} failed: {error.strerror or error}.", hint="Check the disk, then retry.")
 
 
-def _disk_full(path: Path) -> StorageError:
-    existing = next((folder for folder in [path, *path.parents] if folder.exists()), Path.cwd())
-    free = shutil.disk_usage(existing).free
+def _disk_full(path: Path, num_bytes: int | None) -> StorageError:
+    need = "" if num_bytes is None else f"{_mebibytes(num_bytes)} needed, "
     return StorageError(
-        f"No space left while writing {str(path)!r} ({free / 2**20:,.0f} MiB free on that disk).",
+        f"No space left while writing {str(path)!r} ({need}{_mebibytes(free_bytes(path))} free on that disk).",
         hint="Free some space or choose another disk; what was complete before is still whole.",
     )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that may be written below `path`, which need not exist yet. Quotas are not seen."""
+    existing = next((folder for folder in [path, *path.absolute().parents] if folder.exists()), Path.cwd())
+    return shutil.disk_usage(existing).free
+
+
+def require_space(path: Path, num_bytes: int, *, what: str) -> None:
+    """Looks before the work begins whether there is room for what it will write below `path`.
+
+    Raises:
+        StorageError: there is not.
+    """
+    free = free_bytes(path)
+    if free < num_bytes:
+        raise StorageError(
+            f"{str(path)!r} needs about {_mebibytes(num_bytes)} for {what}; {_mebibytes(free)} are free on that disk.",
+            hint="Free some space, or choose another disk with --output.",
+        )
+
+
+def _mebibytes(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:,.0f} MiB" if num_bytes >= 10 * 2**20 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
 def sync_folder(folder: Path) -> None:
@@ -106,7 +134,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, *, num_bytes: int | None = None) -> Iterator[Path]:
     """Gives an empty folder beside `path`; when the block ends well, it is synced and takes the place of `path`.
 
     Raises:
@@ -114,7 +142,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     temporary, old = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
     try:
-        with storage_errors(path):
+        with storage_errors(path, num_bytes=num_bytes):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
@@ -136,6 +164,38 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder, so that it is there whole or not at all, whenever the process is killed.
+
+    Raises:
+        OutputError, StorageError: see `storage_errors`.
+    """
+    removed = path.with_name(f".{path.name}.tmp-removed-{os.getpid()}")
+    with storage_errors(path):
+        path.rename(removed)
+        shutil.rmtree(removed)
+
+
+def clear_unfinished(folder: Path, *, names: str) -> None:
+    """Takes away what a killed process left half written in a folder, and puts back what it was about to replace.
+
+    Only for the one process that writes there.
+
+    Args:
+        names: a pattern for the names of finished files and folders, as "step-*".
+    """
+    for old in folder.glob(f".{names}.old-*"):
+        target = folder / old.name[1:].rpartition(".old-")[0]
+        if not target.exists():
+            old.rename(target)
+    for kind in ("tmp", "old"):
+        for leftover in folder.glob(f".{names}.{kind}-*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8, atomically."""
     with replacing(path) as temporary:
@@ -144,7 +204,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """`value` as indented JSON, as `write_json` writes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

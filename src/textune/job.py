@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from textune.evaluation.scoring import Scores, score
 from textune.models.load import Classifier
 from textune.models.losses import SINGLE_LABEL, Loss, resolve_class_weights
 from textune.training.callbacks import Callback
+from textune.training.checkpoint import STEP_FOLDERS, CheckpointFolders, checkpoint_bytes
 from textune.training.engine import Engine
 from textune.training.loop import Intervals, Selection, Setup
 from textune.training.optimizer import build_optimizer
@@ -31,6 +33,9 @@ from textune.training.parallel import ALONE, Processes
 from textune.training.schedule import Schedule
 from textune.training.state import TrainingState
 from textune.training.work import TextWork
+
+BACKGROUND_BYTES = 32 * 2**20
+"""Checkpoints smaller than this are written in less time than a thread and copies are worth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +51,15 @@ class Job:
     processes: Processes = ALONE
     latest: dict[str, tuple[FloatArray, Scores]] = dataclasses.field(default_factory=dict)
     """Logits and scores of each split by the model's current weights."""
+    check_signals: Callable[[], None] = lambda: None
+    """Called between the batches of an evaluation, which it may end by raising `Interrupted`."""
+    rows_at_once: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Rows that are scored together, of the splits for which memory ran out."""
 
     @property
-    def validation(self) -> str:
-        return self.prepared.roles.validation[0]
+    def validation(self) -> str | None:
+        """The split that is evaluated during training; None where there is none."""
+        return next(iter(self.prepared.roles.validation), None)
 
     @property
     def label_set(self) -> LabelSet:
@@ -60,8 +70,13 @@ class Job:
         task = self.prepared.source.task
         return metric_names(self.label_set, first=() if task is None else task.metrics)
 
-    def setup(self, *, checkpoints: Path) -> Setup:
-        """Turns the configuration into the pieces of the loop; durations become steps here, once."""
+    def setup(self, *, checkpoints: Path, folders: CheckpointFolders = STEP_FOLDERS) -> Setup:
+        """Turns the configuration into the pieces of the loop; durations become steps here, once.
+
+        Args:
+            checkpoints: where they will be.
+            folders: what will be in them.
+        """
         config, training, schema = self.config, self.config.training, self.prepared.schema
         train_rows = self.prepared.rows[self.prepared.train]
         labels = labels_of(train_rows)
@@ -70,15 +85,24 @@ class Job:
         scale: dict[str, Any] = {"steps_per_epoch": plan.steps_per_epoch, "batch_size": plan.rows_per_step}
         total_steps = Duration.parse(training.duration).in_steps(**scale)
         warmup = Duration.parse(training.warmup).in_steps(**scale, total_steps=total_steps)
-        intervals = {
-            name: Duration.parse(text).as_interval(**scale, total_steps=total_steps)
-            for name, text in {
-                "log": training.log_every,
-                "evaluation": config.evaluation.every,
-                "checkpoint": config.checkpoint.every,
-            }.items()
-        }
+        scale["total_steps"] = total_steps
+        saving = Duration.parse(config.checkpoint.every, by_clock=True)
+        by_clock = saving.unit == "seconds"
+        intervals = Intervals(
+            log=Duration.parse(training.log_every).as_interval(**scale),
+            evaluation=Duration.parse(config.evaluation.every).as_interval(**scale),
+            checkpoint=None if by_clock else saving.as_interval(**scale),
+            checkpoint_seconds=float(saving.value) if by_clock else None,
+        )
         metric, higher_is_better = selection_metric(config.evaluation.metric, self.metric_names)
+        selection = Selection(
+            metric,
+            higher_is_better,
+            config.evaluation.min_improvement,
+            keep_best=config.evaluation.select == "best",
+        )
+        if self.validation is None and config.evaluation.patience is not None:
+            raise ConfigError("--patience needs validation rows to look at; there are none.")
         if training.label_smoothing and schema.problem_type != SINGLE_LABEL:
             raise ConfigError(f"training.label_smoothing works with single labels, not with {schema.problem_type}.")
         weights = resolve_class_weights(
@@ -87,6 +111,7 @@ class Job:
         with self.engine.trained_weights():
             optimizer = build_optimizer(self.classifier.model, training)
         self.engine.watch(optimizer)
+        scaler = self.engine.arithmetic.scaler(self.engine.device)
         work = TextWork(
             engine=self.engine,
             tokens=self.tokens[self.prepared.train],
@@ -96,6 +121,7 @@ class Job:
             plan=plan,
             loss=Loss(schema.problem_type, class_weights=weights, label_smoothing=training.label_smoothing),
             processes=self.processes,
+            scaler=scaler,
         )
         return Setup(
             model=self.classifier.model,
@@ -105,17 +131,16 @@ class Job:
             learning_rate=training.learning_rate,
             max_grad_norm=training.max_grad_norm,
             seed=training.seed,
-            intervals=Intervals(**intervals),
-            selection=Selection(
-                metric,
-                higher_is_better,
-                config.evaluation.min_improvement,
-                keep_best=config.evaluation.select == "best",
-            ),
-            evaluate=self.evaluate,
+            intervals=intervals,
+            selection=None if self.validation is None else selection,
+            evaluate=None if self.validation is None else self.evaluate,
             checkpoints=checkpoints,
             keep_checkpoints=config.checkpoint.keep,
+            folders=folders,
+            background_bytes=BACKGROUND_BYTES,
             processes=self.processes,
+            scaler=scaler,
+            skip_bad_steps=training.skip_bad_steps,
         )
 
     def _plan(self) -> Plan:
@@ -165,9 +190,10 @@ class Job:
                 scored = predict_logits(
                     self.engine.forward,
                     tokens,
-                    batch_size=self.config.evaluation.batch_size,
+                    batch_size=self.rows_at_once.get(split, self.config.evaluation.batch_size),
                     rows=own,
-                    on_progress=lambda done: advance(done * self.processes.world_size),
+                    on_progress=lambda done: self._on_progress(advance, done),
+                    on_out_of_memory=lambda rows: self._score_fewer(split, rows),
                 )
         parts = [part for part in self.processes.gather((own, scored)) if part[1] is not None]
         logits = np.empty((len(tokens), parts[0][1].shape[1]), np.float32)
@@ -182,8 +208,30 @@ class Job:
             )
         return logits
 
+    def _on_progress(self, advance: Callable[[int], None], done: int) -> None:
+        advance(done * self.processes.world_size)
+        if self.processes.world_size == 1:  # several stop together, when all have come to the end
+            self.check_signals()
+
+    def bytes_needed(self, setup: Setup) -> int:
+        """About what the run will write, as most of it lies on the disk at once."""
+        checkpoint = checkpoint_bytes(setup.model, setup.optimizer)
+        kept = self.config.checkpoint.keep + 2  # the best, and the one being written
+        model = sum(tensor.nbytes for tensor in setup.model.state_dict().values())
+        scored = [*self.prepared.roles.validation, *self.prepared.roles.test]
+        a_prediction = 64 + 8 * len(self.label_set.names)
+        predictions = sum(len(self.prepared.rows[split]) for split in scored) * a_prediction
+        return kept * checkpoint + model + predictions
+
+    def _score_fewer(self, split: str, rows: int) -> None:
+        self.rows_at_once[split] = rows
+        self.display.warning(
+            f"memory ran out while {split} was scored: from now on {rows:,} rows at once; scores change by rounding"
+        )
+
     def evaluate(self) -> dict[str, float | None]:
         """Scores the validation split with the current weights; the loop calls it."""
+        assert self.validation is not None, "without validation rows nothing is evaluated"
         self.latest[self.validation] = self.score(self.validation)
         return self.latest[self.validation][1].metrics
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy.typing as npt
+
+from textune.data.lengths import length_histogram, padding_share
 from textune.data.rows import labels_of
 from textune.data.tokenize import length_statistics
 from textune.environment import peak_memory_mib
-from textune.evaluation.predictions import predictions_table
-from textune.files import write_text
+from textune.errors import CheckpointError
+from textune.evaluation.analysis import analyse, further_columns
+from textune.evaluation.predictions import FloatArray, predictions_table
+from textune.evaluation.scoring import with_uncertainty
+from textune.evaluation.stored_calibration import FILE as CALIBRATION_FILE
+from textune.evaluation.stored_calibration import Calibration
+from textune.files import write_json, write_text
 from textune.job import Job
 from textune.models.load import save_classifier
 from textune.report.card import model_card
+from textune.report.write import write_report
 from textune.run import Run
 from textune.training.callbacks import Callback, Record
 from textune.training.checkpoint import load_weights
@@ -21,9 +31,9 @@ from textune.training.state import TrainingState
 
 
 class RunLog(Callback):
-    """Writes logs and evaluations to metrics.jsonl."""
+    """Writes logs, evaluations, and what went wrong on the way to metrics.jsonl."""
 
-    def __init__(self, run: Run, *, split: str) -> None:
+    def __init__(self, run: Run, *, split: str | None) -> None:
         self._run = run
         self._split = split
 
@@ -33,6 +43,12 @@ class RunLog(Callback):
     def on_evaluate(self, state: TrainingState, record: Record) -> None:
         self._run.log({"kind": "evaluation", "split": self._split, **record})
 
+    def on_skip(self, state: TrainingState, record: Record) -> None:
+        self._run.log({"kind": "skipped", **record})
+
+    def on_out_of_memory(self, state: TrainingState, record: Record) -> None:
+        self._run.log({"kind": "out_of_memory", **record})
+
 
 def data_json(job: Job) -> dict[str, Any]:
     """The contents of data.json."""
@@ -41,6 +57,8 @@ def data_json(job: Job) -> dict[str, Any]:
             "rows": len(split),
             "labelled": "labels" in split.column_names,
             "lengths": length_statistics(job.tokens[name]).as_json(),
+            "length_histogram": length_histogram(job.tokens[name].lengths),
+            "padding_share": padding_share(job.tokens[name].lengths, job.config.training.batch_size),
         }
         for name, split in job.prepared.rows.items()
         if name in job.tokens
@@ -56,7 +74,6 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
     Args:
         started: `time.perf_counter()` when the work began.
     """
-    assert setup.selection is not None, "a job always has a metric to choose by"
     chosen, step = _choose_weights(job, run, state)
     summary: dict[str, Any] = {
         "selected": {
@@ -64,9 +81,11 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
             "step": step,
             "epoch": round(step / setup.work.steps_per_epoch, 4),
             "split": job.validation,
-            "metric": setup.selection.metric,
+            "metric": None if setup.selection is None else setup.selection.metric,
         }
     }
+    analysis: dict[str, Any] = {}
+    calibration: Calibration | None = None
     for split in (*job.prepared.roles.validation, *job.prepared.roles.test):
         rows = job.prepared.rows[split]
         labels = labels_of(rows)
@@ -75,16 +94,62 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
             job.display.note(f"{split}: no labels, so predictions only")
         else:
             logits, scores = job.latest.get(split) or job.score(split)
-            summary[split] = scores.as_json()
         if job.processes.is_main:
             run.write_predictions(split, predictions_table(logits, job.label_set, ids=rows["id"][:], labels=labels))
+            if labels is not None:
+                summary[split] = with_uncertainty(scores, logits, labels, job.label_set).as_json()
+                analysis[split] = _analyse(job, split, logits, labels)
+                if split == job.validation:
+                    calibration = Calibration.fit(logits, labels, job.label_set, split=split)
     if job.processes.is_main:
-        _write_model_and_summary(job, run, setup, state, summary, started=started)
+        run.write("analysis.json", analysis)
+        summary["selected"]["note"] = selection_note(
+            summary["selected"],
+            stopped_early=state.stop_reason is not None,
+            tested=[split for split in job.prepared.roles.test if split in summary],
+        )
+        _write_model_and_summary(job, run, setup, state, summary, calibration, started=started)
+        if job.config.run.report:
+            _report(job, run)
     job.processes.barrier()
 
 
+def _report(job: Job, run: Run) -> None:
+    """Writes report.html. The run is complete without it, so that nothing that fails here may end it."""
+    try:
+        write_report([run.path])
+    except Exception as error:
+        job.display.warning(f"report.html could not be written ({error}); `textune report {run.path}` tries again")
+
+
+def _analyse(job: Job, split: str, logits: FloatArray, labels: npt.NDArray[Any]) -> dict[str, Any]:
+    schema, rows, tokens = job.prepared.schema, job.prepared.rows[split], job.tokens[split]
+    raw = job.prepared.source.splits
+    columns = further_columns(
+        raw[job.prepared.origins.get(split, split)],
+        rows["row"][:],
+        used=(schema.text, schema.text_pair, schema.label, schema.id),
+    )
+    return analyse(
+        logits,
+        labels,
+        job.label_set,
+        rows=rows,
+        lengths=tokens.lengths,
+        full_lengths=tokens.full_lengths,
+        columns=columns,
+    )
+
+
 def _write_model_and_summary(
-    job: Job, run: Run, setup: Setup, state: TrainingState, summary: dict[str, Any], *, started: float
+    job: Job,
+    run: Run,
+    setup: Setup,
+    state: TrainingState,
+    summary: dict[str, Any],
+    calibration: Calibration | None,
+    *,
+    started: float,
 ) -> None:
     length = job.config.tokens.max_length
     assert length is not None, "resolved when the rows were tokenised"
@@ -95,15 +160,43 @@ def _write_model_and_summary(
         "stop_reason": state.stop_reason,
         "seconds": round(state.seconds, 3),
         "seconds_in_all": round(time.perf_counter() - started, 3),
+        "checkpoint_seconds": round(state.checkpoint_seconds, 3),
         "samples_per_second": round(state.examples / state.seconds, 2),
         "tokens_per_second": round(state.tokens / state.seconds, 1),
         "peak_memory_mib": round(peak_memory_mib(job.engine.device), 1),
         "precision": job.engine.arithmetic.precision,
         "processes": job.processes.world_size,
+        "skipped_steps": state.skipped_steps,
+        "micro_batch_size": state.micro_batch_size,
     }
     card = model_card(config=job.config, prepared=job.prepared, summary=summary)
     write_text(run.model_path / "README.md", card)
+    if calibration is not None:
+        assert job.validation is not None, "it was fitted there"
+        write_json(run.model_path / CALIBRATION_FILE, calibration.as_json())
+        summary[job.validation]["calibration"] |= {
+            "temperature": calibration.temperature,
+            "with_temperature": calibration.after,
+        }
     run.write("summary.json", summary)
+
+
+def selection_note(selected: Mapping[str, Any], *, stopped_early: bool, tested: Sequence[str]) -> str | None:
+    """Says which figures are optimistic, because a choice was made by them; None where none was.
+
+    Args:
+        selected: as in summary.json; without a split where there are no validation rows.
+        stopped_early: whether it also ended the training.
+        tested: labelled splits that nothing was chosen on.
+    """
+    if selected["split"] is None or (selected["weights"] != "best" and not stopped_early):
+        return None
+    split = selected["split"]
+    what = "the weights" if selected["weights"] == "best" else "when to stop"
+    note = f"{selected['metric']} on {split} chose {what}, so the figures of {split} are optimistic"
+    if tested:
+        return f"{note}; those of {' and '.join(tested)} are not."
+    return f"{note}, and there is no labelled test split to say by how much."
 
 
 def _choose_weights(job: Job, run: Run, state: TrainingState) -> tuple[str, int]:
@@ -115,7 +208,18 @@ def _choose_weights(job: Job, run: Run, state: TrainingState) -> tuple[str, int]
         return "last", state.step
     if state.best_step != state.step:
         if job.processes.is_main:
-            load_weights(run.checkpoints_path / f"step-{state.best_step}", job.classifier.model)
+            _load_best(run, state.best_step, job)
         job.processes.share_weights(job.classifier.model)
         job.latest.clear()
     return "best", state.best_step
+
+
+def _load_best(run: Run, step: int, job: Job) -> None:
+    try:
+        load_weights(run.checkpoints_path / f"step-{step}", job.classifier.model)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error.message} It holds the weights of the best evaluation, which were to be the result.",
+            hint=f"`textune train --resume {run.path}` trains again from the last checkpoint before it; with "
+            "--select last --allow-changes the last weights are the result.",
+        ) from error

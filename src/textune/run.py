@@ -3,11 +3,17 @@
 config.yaml            resolved: what was asked and what was chosen
 environment.json       versions, machine, arithmetic chosen and the measured reason
 data.json              source, fingerprint, rows per split, label names, truncation and length statistics
+audit.json             what the data audit found before training, as `textune inspect --json` prints it
 metrics.jsonl          one line per logged step or evaluation
 summary.json           final metrics per split, timings, samples and tokens per second, peak memory
 predictions/SPLIT.parquet   id, label, prediction, one score per label
+analysis.json          where it is wrong, per labelled split: see textune.evaluation.analysis
 checkpoints/step-N/    committed checkpoints (last and best are kept)
 model/                 the classifier in Hugging Face layout
+report.html            all of it as one page
+run.lock               there while a process trains: see textune.lock
+
+With several seeds or folds each has a run folder of its own in it; see textune.repeats.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from textune.config import Config
 from textune.config_reading import read_config, to_yaml
 from textune.errors import CheckpointError, DataError, InputNotFoundError, OutputError
 from textune.files import read_json, reading_errors, replacing, storage_errors, write_json, write_text
+from textune.lock import LOCK_FILE, require_unlocked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,15 +39,32 @@ ENTRIES = frozenset(
         "config.yaml",
         "environment.json",
         "data.json",
+        "audit.json",
         "metrics.jsonl",
         "summary.json",
+        "analysis.json",
         "predictions",
         "checkpoints",
         "model",
+        "label_errors.csv",
         "report.html",
+        "trackers.json",
+        "tensorboard",
+        "wandb",
+        LOCK_FILE,
     }
 )
 """The names in a run folder; a half-written one is `.NAME.tmp`, with or without more behind it."""
+ALL_ROWS = "all-rows"
+"""In the folder of a cross-validation the run that was trained on every row."""
+LABEL_ERRORS = "label_errors.csv"
+_MEMBER = re.compile(rf"(?:seed|fold)-(\d+)|{ALL_ROWS}")
+
+_MOST_EXPANSION, _MOST_PREDICTIONS_BYTES = 20, 64 * 2**20
+"""Equal labels are stored once, scores differ: a file of predictions expands a few times; small ones may more."""
+
+_RESULTS = {"summary.json", "predictions", "analysis.json", "model", "report.html"}
+"""What is written when training has ended."""
 
 
 class Run:
@@ -82,24 +106,42 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool, config: Config) -> Run:
-        """Makes the folder and writes config.yaml into it. See `check_output` for what is refused."""
-        check_output(path, overwrite=overwrite)
+        """Makes the folder and writes config.yaml into it. See `check_output` for what is refused.
+
+        The caller holds the folder's lock.
+        """
+        _check_folder(path, overwrite=overwrite)
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             # Emptied, not removed: the folder may be a link, a mounted disk or where the user stands.
             for entry in path.iterdir():
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+                if entry.name != LOCK_FILE:
+                    _remove(entry)
         run = cls(path)
-        write_text(path / "config.yaml", to_yaml(config))
+        run.write_config(config)
         return run
+
+    def write_config(self, config: Config) -> None:
+        """Writes config.yaml, atomically."""
+        write_text(self.path / "config.yaml", to_yaml(config))
 
     @property
     def config(self) -> Config:
         """The configuration as it was resolved when the run began."""
         return read_config(self.path / "config.yaml")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training came to its end: the summary is written last."""
+        return (self.path / "summary.json").exists()
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of each seed or fold, in order, finished or not; none in a run of its own."""
+        with reading_errors(self.path):
+            found = {path: _MEMBER.fullmatch(path.name) for path in self.path.iterdir()}
+        numbers = {path: int(match[1]) for path, match in found.items() if match and match[1] and _is_run(path)}
+        return [Run(path) for path in sorted(numbers, key=lambda path: numbers[path])]
 
     @property
     def data(self) -> dict[str, Any]:
@@ -121,30 +163,40 @@ class Run:
         """One record per logged step or evaluation, in order; a last line that was cut off is left out.
 
         Raises:
-            DataError: another line is not JSON.
+            DataError: another line is not a JSON object.
         """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        records = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
-            try:
-                records.append(json.loads(line))
-            except ValueError as error:
-                raise DataError(
-                    f"Expected JSON in line {number} of {str(path)!r}; it cannot be read: {error}"
-                ) from error
-        return records
+        with reading_errors(path):
+            lines = path.read_bytes().split(b"\n")[:-1]
+        return [_record(line, number, path) for number, line in enumerate(lines, start=1)]
 
     def predictions(self, split: str) -> pa.Table:
-        """The predictions on one split: id, label where known, prediction, one score per label."""
-        import pyarrow.parquet
+        """The predictions on one split: id, label where known, prediction, one score per label.
+
+        Raises:
+            InputNotFoundError: there are none.
+            DataError: the file is damaged, or expands to far more than predictions do.
+        """
+        import pyarrow as pa
+
+        from textune.parquet import read_parquet
 
         path = self.predictions_path / f"{split}.parquet"
         if not path.exists():
             known = ", ".join(sorted(file.stem for file in self.predictions_path.glob("*.parquet"))) or "none"
             raise InputNotFoundError(f"{self.path}: there are no predictions for {split!r}; there are: {known}.")
-        return pyarrow.parquet.read_table(path)
+        tables: list[pa.Table] = []
+        limit = _MOST_PREDICTIONS_BYTES + _MOST_EXPANSION * path.stat().st_size
+        for table in read_parquet(path, batch_rows=4096):
+            tables.append(table)
+            limit -= table.nbytes
+            if limit < 0:
+                raise DataError(f"{path}: expands to over {_MOST_EXPANSION} times its size; these are no predictions.")
+        if not tables:
+            raise DataError(f"{path}: found no rows.")
+        return pa.concat_tables(tables)
 
     def write_predictions(self, split: str, predictions: pa.Table) -> None:
         """Writes the predictions on one split, atomically."""
@@ -166,6 +218,16 @@ class Run:
         with storage_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
+    def go_back(self, checkpoint: Path) -> None:
+        """Makes the log what it was at a checkpoint, and takes away results and what was half written."""
+        with storage_errors(self.path):
+            # The summary first: without it the others mean nothing.
+            for entry in [self.path / "summary.json", *self.path.iterdir()]:
+                if _is_unfinished(entry.name) or entry.name in _RESULTS:
+                    _remove(entry)
+        with replacing(self.path / "metrics.jsonl") as temporary:
+            shutil.copyfile(checkpoint / "metrics.jsonl", temporary)
+
     def _read(self, name: str) -> dict[str, Any]:
         value = read_json(self.path / name)
         if not isinstance(value, dict):
@@ -173,13 +235,31 @@ class Run:
         return value
 
 
+def _record(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    """One line of metrics.jsonl."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"Expected JSON in line {number} of {str(path)!r}; it cannot be read: {error}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"Expected a JSON object in line {number} of {str(path)!r}, found {line[:40]!r}.")
+    return record
+
+
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Refuses an output folder that would overwrite something or cannot be made.
 
     Raises:
-        OutputError: it is a file, holds something else than a run, holds a run and `overwrite` is false, or may not
-            be written.
+        OutputError: it is a file, holds something else than a run, holds a run and `overwrite` is false, another
+            process trains there, or it may not be written.
     """
+    require_unlocked(path)
+    _check_folder(path, overwrite=overwrite)
+    for run in Run(path).runs if path.is_dir() else []:
+        require_unlocked(run.path)
+
+
+def _check_folder(path: Path, *, overwrite: bool) -> None:
     with storage_errors(path):
         if path.exists() and not path.is_dir():
             raise OutputError(f"--output: {str(path)!r} is a file, expected a folder.", hint="Choose another name.")
@@ -193,8 +273,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def _check_contents(folder: Path, names: list[str], *, overwrite: bool) -> None:
-    """Refuses a folder unless it is empty, or a run that may be overwritten and nothing but a run."""
-    if not names:
+    """Refuses a folder unless it is empty, or a run that may be overwritten and nothing but a run.
+
+    A process killed at its very beginning may have left a lock and half a config.yaml.
+    """
+    if all(name == LOCK_FILE or _is_unfinished(name) for name in names):
         return
     if not _is_run(folder):
         raise OutputError(
@@ -204,7 +287,7 @@ def _check_contents(folder: Path, names: list[str], *, overwrite: bool) -> None:
     if not overwrite:
         raise OutputError(
             f"--output: {str(folder)!r} already holds a run; nothing was touched.",
-            hint="Choose another folder, or say --overwrite to delete that run first.",
+            hint=f"Go on with it by --resume {folder}, choose another folder, or say --overwrite to delete it first.",
         )
     foreign = [name for name in names if not _is_entry(name)]
     if foreign:
@@ -212,6 +295,9 @@ def _check_contents(folder: Path, names: list[str], *, overwrite: bool) -> None:
             f"--output: {str(folder)!r} holds a run and {foreign[0]!r}, which is no part of one; nothing was touched.",
             hint="Choose another folder, or move what is not the run's out of it first.",
         )
+    for name in names:
+        if _MEMBER.fullmatch(name):
+            _check_folder(folder / name, overwrite=overwrite)
 
 
 def next_free_path(data_name: str, model_name: str) -> Path:
@@ -221,9 +307,20 @@ def next_free_path(data_name: str, model_name: str) -> Path:
     return Path("runs", f"{stem}-{next(numbers)}")
 
 
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink(missing_ok=True)
+
+
 def _is_entry(name: str) -> bool:
+    return name in ENTRIES or _MEMBER.fullmatch(name) is not None or _is_unfinished(name)
+
+
+def _is_unfinished(name: str) -> bool:
     unfinished = re.fullmatch(r"\.(.+?)\.(?:tmp|old).*", name)
-    return (unfinished[1] if unfinished else name) in ENTRIES
+    return unfinished is not None and unfinished[1] in ENTRIES
 
 
 def _is_run(folder: Path) -> bool:

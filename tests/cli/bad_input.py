@@ -144,6 +144,17 @@ CASES = [
     Case("not a run to evaluate", "evaluate tiny --data good.csv", 65, ("is not a trained classifier",)),
     Case("no labels to evaluate with", "evaluate run --data unlabelled.csv", 65, ("nothing can be scored",)),
     Case("unknown label to evaluate with", "evaluate run --data other-labels.csv", 65, ("row 2", "'neutral'")),
+    Case(
+        "a threshold that is none",
+        "predict run good.csv -o out.csv --threshold high",
+        2,
+        ("expected f1, precision:X, recall:X or a score, X from 0 to 1; found 'high'",),
+    ),
+    Case("predictions on other rows", "compare run other-rows.csv", 65, ("are about different rows", "'zzz'")),
+    Case(
+        "ids that stand for several rows", "compare run doubled-ids.csv", 65, ("some of which stand for several: '7'",)
+    ),
+    Case("predictions without an id", "compare run good.csv", 65, ("expected the columns id, label, and prediction",)),
 ]
 
 
@@ -167,6 +178,8 @@ def make_files(folder: Path, *, checkpoint: Path, run: Path) -> None:
         "targets.csv": ["text,label", "good,1.5", "bad,nan", "dull,inf", "fine,2.5"],
         "broken.jsonl": ['{"text": "good", "label": "a"}', '{"text": "bad", '],
         "null-text.jsonl": ['{"text": "good", "label": "a"}', '{"text": null, "label": "b"}'],
+        "other-rows.csv": ["id,label,prediction", "zzz,positive,negative"],
+        "doubled-ids.csv": ["id,label,prediction", "7,positive,negative", "7,positive,positive"],
         "reviews.xls": ["PK"],
         "wrong.parquet": ["text,label", "good,a"],
         "broken.yaml": ["training: [1"],

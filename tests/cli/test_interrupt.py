@@ -5,61 +5,161 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from textune.run import Run
 from textune.training.checkpoint import committed, verify
 
 from .conftest import Textune
 
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
+STEPS = 200
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_ctrl_c_in_mid_training(textune: Textune, train_flags: list[str], tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "textune", "train", *train_flags, "--duration", "100000steps"),
-            *("--set", "checkpoint.every=2steps", "--set", "training.threads=1", "--output", str(output)),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if "step 1/100000" in line:
-                break
-        wait_for(lambda: committed(output / "checkpoints"))
-        process.send_signal(signal.SIGINT)
+@pytest.fixture(scope="module")
+def long_flags(tiny_checkpoint: Path, tiny_csv: Path) -> list[str]:
+    """A training of a second or so, in which the moment of a signal can be chosen."""
+    return [
+        *("--data", str(tiny_csv), "--model", str(tiny_checkpoint), "--precision", "bf16", "--learning-rate", "3e-3"),
+        *("--duration", f"{STEPS}steps", "--evaluate-every", "50steps", "--set", "training.log_every=1step"),
+        *("--set", "checkpoint.every=20steps", "--set", "training.threads=1", "--weight-decay", "0.1"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(long_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Never interrupted. A process as the others, so that it measures the machine as they do."""
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    command = [sys.executable, "-m", "textune", "train", *long_flags, "--output", str(output), "--quiet"]
+    subprocess.run(command, check=True, timeout=240)
+    return Run.open(output)
+
+
+@contextmanager
+def training(flags: Sequence[str], output: Path, *, until: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that trains, and has just said `until`."""
+    command = [sys.executable, "-m", "textune", "train", *flags, "--output", str(output)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if until in line:
+                    break
+            yield process
+        finally:
+            process.kill()
+
+
+def assert_same_result(found: Run, expected: Run) -> None:
+    tensors = load_file(found.model_path / "model.safetensors")
+    for name, tensor in load_file(expected.model_path / "model.safetensors").items():
+        assert torch.equal(tensors[name], tensor), name
+    assert found.predictions("validation").equals(expected.predictions("validation"))
+    assert [record["step"] for record in found.metrics] == [record["step"] for record in expected.metrics]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "until"),
+    [
+        ("SIGTERM", 143, f"step 7/{STEPS}"),
+        ("SIGINT", 130, f"step 31/{STEPS}"),
+        ("SIGUSR1", 138, f"step 49/{STEPS}"),  # an evaluation is near
+    ],
+)
+def test_a_signal_ends_after_the_step_and_the_run_goes_on(
+    textune: Textune, long_flags: list[str], whole: Run, tmp_path: Path, name: str, code: int, until: str
+) -> None:
+    output = tmp_path / "cut"
+    with training(long_flags, output, until=until) as process:
+        process.send_signal(getattr(signal, name))
         out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert out == ""
-    assert err.splitlines()[-1] == "interrupted; what was committed before stays"
-    assert "Traceback" not in err and "Error" not in err
-
+    assert (process.returncode, out) == (code, "")
     run = Run.open(output)
-    steps = committed(run.checkpoints_path)
-    assert steps
-    for step in steps:
+    step = committed(run.checkpoints_path)[-1]
+    assert err.splitlines()[-2:] == [
+        f"{name}: training stopped after step {step} of {STEPS}; its checkpoint is committed.",
+        f"`textune train --resume {output}` goes on from there.",
+    ]
+    assert "Traceback" not in err
+    for step in committed(run.checkpoints_path):
         verify(run.checkpoints_path / f"step-{step}")
-    assert len(list(run.checkpoints_path.iterdir())) == len(steps), "no half-written checkpoint"
-    assert run.metrics[0]["step"] == 1
-    assert not (output / "summary.json").exists()
+    assert sorted(path.name for path in output.iterdir() if path.name.startswith(".")) == []
 
-    again = textune("train", *train_flags, "--output", output)
+    again = textune("train", *long_flags, "--output", output)
     assert again.code == 73
     assert "already holds a run; nothing was touched" in again.err
-    assert committed(run.checkpoints_path) == steps
+    assert f"--resume {output}" in again.err
+    assert textune("train", "--resume", output, "--quiet").code == 0
+    assert_same_result(run, whole)
+    finished = textune("train", "--resume", output)
+    assert finished.code == 0
+    assert "is finished: there is nothing to go on with" in finished.err
+
+
+def test_a_killed_process_goes_on(textune: Textune, long_flags: list[str], whole: Run, tmp_path: Path) -> None:
+    output = tmp_path / "cut"
+    with training(long_flags, output, until=f"step 63/{STEPS}") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    assert textune("train", "--resume", output, "--quiet").code == 0
+    assert_same_result(Run.open(output), whole)
+
+
+def test_a_second_ctrl_c_stops_at_once(train_flags: list[str], tmp_path: Path) -> None:
+    """While a write hangs, as on a network disk that is gone."""
+    code = (
+        "import sys, time, safetensors.torch; from textune.cli.main import run; "
+        "safetensors.torch.save_file = lambda *rest, **options: time.sleep(60); sys.exit(run(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "train", *train_flags, "--set", "checkpoint.every=1step"]
+    with subprocess.Popen([*command, "-o", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if "step 1/" in line:
+                    break
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            assert process.poll() is None, "it finishes what it does"
+            begun = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert time.monotonic() - begun < 20
+    assert err.splitlines()[-1] == "interrupted; what was committed before stays"
+
+
+def test_a_full_disk_in_mid_run(train_flags: list[str], tmp_path: Path, textune: Textune) -> None:
+    """No file may be larger than a limit, which the checkpoint after step 4 meets."""
+    code = (
+        "import resource, sys\n"
+        "from textune.cli.main import run\n"
+        "from textune.training.checkpoint import Pending\n"
+        "commit = Pending.commit\n"
+        "def limited(pending):\n"
+        "    if pending.target.name == 'step-4':\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
+        "    commit(pending)\n"
+        "Pending.commit = limited\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    output = tmp_path / "run"
+    command = [sys.executable, "-c", code, "train", *train_flags, "--set", "checkpoint.every=2steps", "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 74, done.stderr
+    *_, message, hint = done.stderr.splitlines()
+    assert message.startswith(f"error: No space left while writing '{output / 'checkpoints' / 'step-4'}' (")
+    assert "MiB needed, " in message and "MiB free on that disk)." in message
+    assert "what was complete before is still whole" in hint
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-2"]
+    verify(output / "checkpoints" / "step-2")
+    assert textune("train", "--resume", output, "--quiet").code == 0

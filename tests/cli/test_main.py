@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,8 @@ def test_exit_codes_are_those_of_the_errors() -> None:
     listed = {int(code) for code in re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TextuneError)]
     own = {kind.exit_code for kind in kinds}
-    assert listed == {0, errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED, *own}
+    by_signal = {128 + number for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)}
+    assert listed == {0, errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED, *own, *by_signal}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -20,6 +20,9 @@ def test_every_short_name_is_a_flag_of_train() -> None:
         "--epochs",
         "--config",
         "--set",
+        "--resume",
+        "--from",
+        "--allow-changes",
         "--quiet",
         "--json",
     }
@@ -54,6 +57,7 @@ def test_switches_take_no_value() -> None:
     assert {flag for flag, option in flags_of(train).items() if option.is_flag} == {
         "--drop-bad-rows",
         "--overwrite",
+        "--allow-changes",
         "--quiet",
         "--json",
     }

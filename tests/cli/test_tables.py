@@ -14,6 +14,10 @@ def scores(**metrics: float | None) -> dict[str, Any]:
     return {**{name: {"value": value} for name, value in metrics.items()}, "num_rows": 4080}
 
 
+def with_interval(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"value": value, "interval": [low, high]}
+
+
 def printed(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
     return [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
 
@@ -26,22 +30,56 @@ def test_scores(capsys: pytest.CaptureFixture[str]) -> None:
         }
     )
     rows = printed(capsys)
-    assert ["split", "accuracy", "pearson", "rows"] in rows
-    assert ["validation", "0.7966", "undefined", "4,080"] in rows
-    assert ["label", "(test)", "precision", "recall", "f1", "rows"] in rows
-    assert ["yes", "0.5000", "1.0000", "0.6667", "1,234"] in rows
+    assert ["metric", "validation", "test"] in rows
+    assert ["accuracy", "%", "79.7", "50.0"] in rows
+    assert ["pearson", "%", "undefined", "100.0"] in rows
+    assert ["rows", "4,080", "4,080"] in rows
+    assert ["label", "(test)", "precision", "%", "recall", "%", "f1", "%", "rows"] in rows
+    assert ["yes", "50.0", "100.0", "66.7", "1,234"] in rows
+
+
+def test_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {**FIGURES, "intervals": {"precision": [0.4, 0.6], "recall": [0.9, 1.0], "f1": None}}
+    print_scores(
+        {
+            "test": {
+                "accuracy": with_interval(0.853, 0.816, 0.8852),
+                "f1": {"value": 0.9, "interval": None},
+                "loss": with_interval(0.31234567, 0.25, 0.4),
+                "matthews_correlation": {"value": None, "interval": None, "undefined": "only one class"},
+                "calibration": {"expected_calibration_error": 0.043, "brier_score": 0.1234},
+                "per_class": {"yes": figures},
+                "num_rows": 408,
+            }
+        }
+    )
+    rows = printed(capsys)
+    assert ["metric", "[95", "%", "interval]", "test"] in rows
+    assert ["accuracy", "%", "85.3", "[81.6,", "88.5]"] in rows
+    assert ["f1", "%", "90.0"] in rows
+    assert ["loss", "0.3123", "[0.25,", "0.4]"] in rows
+    assert ["expected_calibration_error", "%", "4.3"] in rows
+    assert ["brier_score", "0.1234"] in rows
+    assert ["yes", "50.0", "[40.0,", "60.0]", "100.0", "[90.0,", "100.0]", "66.7", "1,234"] in rows
+    assert ["matthews_correlation", "is", "undefined:", "only", "one", "class"] in rows
 
 
 @pytest.mark.parametrize("name", ["[red]x[/red]", "[/]", "a\\[b]", "\\", "[bold", ":smile:"])
 def test_label_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
     print_scores({"test": {**scores(accuracy=0.5), "per_class": {name: FIGURES}}})
-    assert [name, "0.5000", "1.0000", "0.6667", "1,234"] in printed(capsys)
+    assert [name, "50.0", "100.0", "66.7", "1,234"] in printed(capsys)
 
 
 def test_run(capsys: pytest.CaptureFixture[str], text_run: Run) -> None:
     print_run(text_run)
     text = capsys.readouterr().out
     summary = text_run.summary
+    low, high = summary["validation"]["accuracy"]["interval"]
+    assert f"{100 * summary['validation']['accuracy']['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in text
+    assert (
+        "note      accuracy on validation chose the weights, so the figures of validation are optimistic, "
+        "and there is no labelled test split to say by how much.\n"
+    ) in text
     assert "weights   step 8 of 8 (best by accuracy on validation)" in text
     assert f"{summary['training']['samples_per_second']:.1f} samples/s" in text
     assert f"model     {text_run.model_path}  (loads in transformers.pipeline)" in text

@@ -271,3 +271,27 @@ def test_shaped_orders_are_the_same_in_every_release() -> None:
 
 def test_rows_in_a_step_are_a_mean_where_steps_differ() -> None:
     assert make([4, 4, 4, 4, 12], tokens_per_batch=12).rows_per_step == Fraction(5, 3)
+
+
+@given(num_rows=st.integers(1, 60), rows=st.integers(1, 5), parts=st.integers(1, 4), accumulation=st.integers(1, 3))
+def test_cut_passes_are_those_of_a_smaller_batch(num_rows: int, rows: int, parts: int, accumulation: int) -> None:
+    plan = BatchPlan(num_rows, rows * parts, accumulation, seed=1)
+    smaller = BatchPlan(num_rows, rows, accumulation * parts, seed=1)
+    for passes, expected in zip(plan.steps(0), smaller.steps(0), strict=True):
+        assert [part.tolist() for part in plan.cut(passes, rows)] == [part.tolist() for part in expected]
+
+
+@given(plan=SHAPED, rows=st.integers(1, 60))
+def test_cut_passes_hold_the_same_rows(plan: ShapedPlan, rows: int) -> None:
+    for passes in plan.steps(0):
+        cut = plan.cut(passes, rows)
+        assert np.concatenate(cut).tolist() == np.concatenate(passes).tolist()
+        assert all(0 < len(part) <= rows for part in cut)
+
+
+def test_passes_of_a_budget_are_cut_in_as_many_parts() -> None:
+    plan = make([2] * 12 + [12] * 4, tokens_per_batch=24)
+    lengths = [[len(whole) for whole in passes] for passes in plan.steps(0)]
+    assert sorted(lengths) == [[1], [2], [6], [7]]
+    cut = [[len(part) for part in plan.cut(passes, 4)] for passes in plan.steps(0)]  # 7 become 4 and 3
+    assert sorted(cut) == [[1], [1, 1], [3, 3], [4, 3]]

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.data.lines import MAX_RECORD_BYTES
 from textune.data.readers import read_batches
 from textune.errors import ConfigError, DataError, InputNotFoundError, TextuneError, UnavailableError
+from textune.limits import MAX_RECORD_BYTES
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 NAMES = st.lists(st.text("abcxyz_ é", min_size=1).filter(str.strip), min_size=2, max_size=5, unique=True)

@@ -145,6 +145,8 @@ def test_bad_rows_are_dropped_and_counted_by_reason() -> None:
     assert rows.splits["train"]["id"][:] == [1, 4]
     assert rows.splits["validation"]["text"][:] == ["c"]
     assert rows.dropped == {"train": {"empty text": 2}, "validation": {"empty label": 1, "unknown label": 1}}
+    assert rows.dropped_rows["train"] == {"empty text": [2, 3]}
+    assert rows.dropped_rows["validation"] == {"unknown label": [1], "empty label": [2]}
     assert rows.notes == (
         "train: 2 of 4 rows dropped (2 empty text)",
         "validation: 2 of 3 rows dropped (1 empty label, 1 unknown label)",

@@ -9,8 +9,17 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from textune.errors import ConfigError
-from textune.evaluation.metrics import METRICS, compute_metrics, metric_names, per_class_metrics, selection_metric
+from textune.evaluation.metrics import (
+    METRICS,
+    compute_metrics,
+    defined_values,
+    metric_names,
+    per_class_metrics,
+    selection_metric,
+    why_undefined,
+)
 from textune.evaluation.predictions import LabelSet
+from textune.evaluation.sums import Outcome
 
 BINARY = LabelSet("single_label_classification", ("no", "yes"))
 THREE = LabelSet("single_label_classification", ("a", "b", "c"))
@@ -118,9 +127,35 @@ def test_nearly_constant_predictions_do_not_warn() -> None:
 def test_rows_of_one_class_only(label: int) -> None:
     found = values_of([label] * 4, [label] * 4, BINARY)
     assert found["accuracy"] == 1.0
-    assert found["f1"] == float(label), "nothing of the positive label was there to find"
-    assert found["matthews_correlation"] == 0.0
+    assert found["f1"] == (1.0 if label else None), "nothing of the positive label was there to find"
+    assert found["matthews_correlation"] is None
     assert found["f1_macro"] == 0.5, "the absent label counts in the average"
+
+
+def test_a_model_that_predicts_one_class_has_no_correlation() -> None:
+    found = values_of([0, 1, 1, 0], [1, 1, 1, 1], BINARY)
+    assert found["matthews_correlation"] == sklearn_metrics.matthews_corrcoef([0, 1, 1, 0], [1, 1, 1, 1]) == 0
+    assert (found["precision"], found["recall"]) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "predictions", "words"),
+    [
+        ("matthews_correlation", [1, 1], [0, 1], "only one class among the labels"),
+        ("precision", [0, 1], [0, 0], "the positive label is never predicted"),
+        ("recall", [0, 0], [0, 1], "no row has the positive label"),
+        ("f1", [0, 0], [0, 0], "the positive label is neither there nor predicted"),
+        ("pearson", [1.0, 2.0], [3.0, 3.0], "all predictions are the same"),
+        ("spearmanr", [2.0, 2.0], [3.0, 4.0], "all labels are the same"),
+        ("f1", [0, 1], [0, 0], None),
+        ("accuracy", [0, 0], [0, 0], None),
+        ("f1_macro", [0, 0], [0, 0], None),
+    ],
+)
+def test_why_undefined(name: str, labels: list[float], predictions: list[float], words: str | None) -> None:
+    outcome = Outcome(np.array(labels), np.array(predictions), 0 if isinstance(labels[0], float) else 2)
+    assert why_undefined(name, outcome) == words
+    assert (defined_values(outcome, [name])[name] is None) == (words is not None)
 
 
 def test_absent_classes_count_in_averages() -> None:
@@ -169,18 +204,26 @@ def test_unknown_selection_metric(asked: str, words: str) -> None:
 
 def test_per_class_equals_scikit_learn() -> None:
     labels, predictions = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])
-    found = per_class_metrics(logits_for(predictions, THREE), labels, THREE)
+    found = per_class_metrics(Outcome(labels, predictions, 3), THREE)
     assert list(found) == ["a", "b", "c"]
     assert found["b"] == {"precision": 2 / 3, "recall": 2 / 3, "f1": pytest.approx(2 / 3), "support": 3}
-    assert found["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    assert found["c"] == {"precision": None, "recall": None, "f1": None, "support": 0}
 
 
 def test_per_class_of_several_labels() -> None:
     labels = np.array([[1, 0, 1], [1, 1, 0]], np.float32)
-    found = per_class_metrics(logits_for(np.array([[1, 0, 0], [0, 1, 0]]), SEVERAL), labels, SEVERAL)
+    found = per_class_metrics(Outcome(labels, np.array([[1, 0, 0], [0, 1, 0]], np.float32), 3), SEVERAL)
     assert [found[name]["recall"] for name in "abc"] == [0.5, 1.0, 0.0]
     assert [found[name]["support"] for name in "abc"] == [2, 1, 1]
 
 
 def test_regression_has_no_classes() -> None:
-    assert per_class_metrics(np.zeros((2, 1), np.float32), np.zeros(2, np.float32), NUMBER) == {}
+    assert per_class_metrics(Outcome(np.zeros(2), np.zeros(2), 0), NUMBER) == {}
+
+
+def test_per_class_equals_scikit_learn_on_random_rows(generator: np.random.Generator) -> None:
+    labels, predictions = generator.integers(0, 3, 200), generator.integers(0, 3, 200)
+    found = per_class_metrics(Outcome(labels, predictions, 3), THREE)
+    expected = sklearn_metrics.precision_recall_fscore_support(labels, predictions)
+    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        assert [found[label][name] for label in "abc"] == pytest.approx(list(values), rel=1e-12)

@@ -11,8 +11,10 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from textune.data.collate import Padding
 from textune.data.tokens import TokenRows
+from textune.errors import TextuneError
 from textune.evaluation.forward import fastest_forward
 from textune.evaluation.predictions import (
+    Decision,
     FloatArray,
     LabelSet,
     decide,
@@ -90,6 +92,46 @@ def test_progress_counts_every_row(model: BertForSequenceClassification, tokens:
     assert np.array_equal(first, predict(model, tokens, batch_size=10))
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("none left"), MemoryError()], ids=["torch", "python"])
+def test_fewer_rows_at_once_where_memory_runs_out(
+    model: BertForSequenceClassification, tokens: TokenRows, error: Exception
+) -> None:
+    expected = predict(model, tokens, batch_size=20)
+    sizes: list[int] = []
+
+    def short(examples: Any) -> torch.Tensor:
+        sizes.append(len(examples))
+        if len(examples) > 6:
+            raise error
+        return forward(examples)
+
+    smaller: list[int] = []
+    done: list[int] = []
+    with fastest_forward(model, padding=Padding(0), device=torch.device("cpu")) as forward:
+        found = predict_logits(short, tokens, batch_size=20, on_progress=done.append, on_out_of_memory=smaller.append)
+    kind = SINGLE.problem_type
+    np.testing.assert_allclose(to_scores(found, kind), to_scores(expected, kind), atol=1e-6)
+    assert smaller == [10, 5]
+    assert sizes == [20, 10, *[5] * 7, 2]
+    assert sum(done) == 37
+
+
+def test_no_memory_for_one_row(tokens: TokenRows) -> None:
+    def short(examples: Any) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    with pytest.raises(TextuneError, match="There is no memory to score even one row alone"):
+        predict_logits(short, tokens, batch_size=3)
+
+
+def test_other_errors_of_the_model_are_left_alone(tokens: TokenRows) -> None:
+    def wrong(examples: Any) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        predict_logits(wrong, tokens, batch_size=3)
+
+
 def test_label_set_of_a_model(model: BertForSequenceClassification) -> None:
     assert LabelSet.of_model(model) == LabelSet("single_label_classification", ("no", "yes", "maybe"))
     config = BertConfig(**{**model.config.to_dict(), "id2label": {0: "LABEL_0"}, "num_hidden_layers": 1})
@@ -147,3 +189,19 @@ def test_multi_label_table_without_any_label_keeps_its_type() -> None:
 def test_regression_table() -> None:
     table = predictions_table(np.array([[0.25], [3.0]], np.float32), NUMBER, ids=[1, 2], labels=np.float32([0.5, 3.0]))
     assert table.to_pydict() == {"id": [1, 2], "label": [0.5, 3.0], "prediction": [0.25, 3.0]}
+
+
+def test_a_decision_changes_scores_and_predictions_of_the_table() -> None:
+    logits = np.float32([[0, 2], [0, 4], [2, 0]])
+    decision = Decision(SINGLE.problem_type, temperature=2.0, thresholds=np.array([0.8]))
+    table = predictions_table(logits, SINGLE, ids=[1, 2, 3], decision=decision)
+    assert table["prediction"].to_pylist() == ["no", "yes", "no"]
+    expected = 1 / (1 + np.exp(-np.array([1.0, 2.0, -1.0])))
+    assert table["score_yes"].to_pylist() == pytest.approx(list(expected), rel=1e-6)
+
+
+def test_thresholds_of_several_labels_are_each_labels_own() -> None:
+    decision = Decision("multi_label_classification", thresholds=np.array([0.2, 0.9]))
+    assert decision.predictions(np.float32([[0, 0], [-3, 3]])).tolist() == [[1, 0], [0, 1]]
+    usual = Decision("multi_label_classification")
+    assert usual.predictions(np.float32([[0, 0], [-3, 3]])).tolist() == [[1, 1], [0, 1]]

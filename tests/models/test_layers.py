@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from tiny import FAMILIES, make_tiny_model
 
 from textune.errors import ConfigError
-from textune.models.layers import freeze, lay_out_for_prediction, parameter_depths
+from textune.models.layers import freeze, parameter_depths
 
 NUM_LAYERS = {family: 1 if family == "albert" else 2 for family in FAMILIES}
 
@@ -58,14 +57,3 @@ def test_more_layers_than_there_are_cannot_be_frozen() -> None:
     with pytest.raises(ConfigError, match=r"model\.freeze: expected at most 2, the model's layers, found 3"):
         freeze(model, "3")
     assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_layout_for_prediction_changes_no_value() -> None:
-    model = make_tiny_model("albert", label_names=["no", "yes"]).eval()
-    ids = torch.tensor([[2, 10, 11, 3]])
-    with torch.no_grad():
-        before, state = model(ids).logits, {name: value.clone() for name, value in model.state_dict().items()}
-        lay_out_for_prediction(model)
-        torch.testing.assert_close(model(ids).logits, before)
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert model.classifier.weight.stride() == (1, 2)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from textune.models.dropout import DropoutStream, MaskSource
-from textune.models.unpadded_attention import BlockAttention, Layout, attend_padded
+from textune.models.unpadded_attention import BlockAttention, Layout, attend, attend_by_length, attend_padded
 
 LENGTHS = [5, 1, 21, 2, 9, 20]
 CPU = torch.device("cpu")
@@ -66,6 +68,40 @@ def test_both_ways_are_attention_text_by_text(window: int | None, num_key_heads:
     wanted = torch.autograd.grad((expected * weights).sum(), (query, key, value))
     for one, other in zip(torch.autograd.grad((found * weights).sum(), (query, key, value)), wanted, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("num_key_heads", [4, 2])
+def test_a_kernel_for_packed_texts_is_told_where_they_end(window: int | None, num_key_heads: int) -> None:
+    """Stands in for torch's `varlen_attn`, with its arguments, which needs a GPU."""
+
+    def kernel(*arguments: Any, scale: float, window_size: tuple[int, int], enable_gqa: bool) -> torch.Tensor:
+        *values, edges, key_edges, longest, longest_key = arguments
+        assert all(x.is_contiguous() for x in values) and edges.dtype == torch.int32
+        assert torch.equal(edges, key_edges) and longest == longest_key == 21 and enable_gqa == (num_key_heads < 4)
+        assert scale == 0.3 and window_size == ((-1, -1) if window is None else (window, window))
+        return text_by_text(*values, edges.diff().tolist(), window=window)
+
+    query, key, value = (draw(LENGTHS, heads, seed=heads) for heads in (4, num_key_heads, num_key_heads))
+    layout = layout_of(LENGTHS, num_key_heads=num_key_heads)
+    found = attend_by_length(kernel, query, key, value, layout=layout, window=window, scale=0.3)
+    torch.testing.assert_close(
+        found, attend_padded(query, key, value, layout=layout, window=window, scale=0.3, dropout=0)
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_attention_on_a_gpu(dropout: float) -> None:
+    """In bf16: torch's kernel for packed texts without dropout, a padded copy with it."""
+    gpu = torch.device("cuda")
+    query, key, value = (draw(LENGTHS, 4, dtype=torch.bfloat16, seed=seed).detach().to(gpu) for seed in range(3))
+    layout = Layout(np.array(LENGTHS), num_heads=4, num_key_heads=4, device=gpu)
+    packed = (x.transpose(0, 1)[None] for x in (query, key, value))
+    found, _ = attend(torch.nn.Module(), *packed, None, scaling=0.3, layout=layout, dropout=dropout)
+    expected = text_by_text(query.float(), key.float(), value.float(), LENGTHS, window=None)
+    difference = (found[0].float() - expected).abs().mean() / expected.abs().mean()
+    assert difference < 0.02 if dropout == 0 else 0.02 < difference < 1
 
 
 @pytest.mark.parametrize("window", [None, 3])

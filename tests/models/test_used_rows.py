@@ -85,3 +85,39 @@ def test_a_table_that_is_used_or_shared_is_left_alone() -> None:
     model.decoder = torch.nn.Linear(table.embedding_dim, size)
     model.decoder.weight = table.weight
     assert used_rows(model, counts(size)) is None
+
+
+def test_a_checkpoint_of_this_training_decays_on_as_if_nothing_had_been() -> None:
+    """Each product is taken of what the rows were, so that no rounding adds up."""
+    decays = np.random.default_rng(0).uniform(0.99, 1, size=6).tolist()
+    model = classifier("bert")
+    original, used = copy.deepcopy(model), used_rows(model, counts(100))
+    assert used is not None
+    for decay in decays[:3]:
+        used.decay *= decay
+    used.write_back()
+    stored, at = model.get_input_embeddings().weight.detach().clone(), used.decay
+    for decay in decays[3:]:
+        used.decay *= decay
+    used.write_back()
+
+    resumed = used_rows(original, counts(100))
+    assert resumed is not None
+    with resumed.loading(at), torch.no_grad():
+        original.get_input_embeddings().weight.copy_(stored)
+    for decay in decays[3:]:
+        resumed.decay *= decay
+    resumed.write_back()
+    assert torch.equal(original.get_input_embeddings().weight, model.get_input_embeddings().weight)
+
+
+def test_a_checkpoint_of_another_table_is_taken_as_it_is() -> None:
+    model = classifier("bert")
+    used = used_rows(model, counts(100))
+    assert used is not None
+    with used.loading(0.5), torch.no_grad():
+        model.get_input_embeddings().weight.fill_(2.0)
+    assert used.decay == 1.0
+    assert (used.weight == 2.0).all()
+    used.write_back()
+    assert (model.get_input_embeddings().weight == 2.0).all()

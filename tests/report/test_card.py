@@ -1,17 +1,32 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
-from textune.config import Config, TrainingConfig
+from textune.config import Config, ModelConfig, TrainingConfig
 from textune.report.card import model_card
 
 SUMMARY: dict[str, Any] = {
-    "selected": {"weights": "best", "step": 8, "epoch": 1.0, "split": "validation", "metric": "accuracy"},
-    "validation": {"accuracy": {"value": 0.75}, "pearson": {"value": None}, "loss": {"value": 0.5}, "num_rows": 1408},
+    "selected": {
+        "weights": "best",
+        "step": 8,
+        "epoch": 1.0,
+        "split": "validation",
+        "metric": "accuracy",
+        "note": "accuracy on validation chose the weights.",
+    },
+    "validation": {
+        "accuracy": {"value": 0.75, "interval": [0.7, 0.8]},
+        "pearson": {"value": None},
+        "loss": {"value": 0.5},
+        "per_class": {"value": {"precision": 0.5}},
+        "calibration": {"brier_score": 0.1},
+        "num_rows": 1408,
+    },
     "training": {"precision": "fp32", "processes": 1},
 }
 
@@ -23,24 +38,33 @@ def card(
     pair: bool = False,
     processes: int = 1,
     training: TrainingConfig | None = None,
+    model: str = "starter",
+    location: str = "data/reviews.csv",
+    task: Any = None,
+    summary: dict[str, Any] = SUMMARY,
 ) -> str:
     prepared: Any = SimpleNamespace(
-        source=SimpleNamespace(name=name, location=f"data/{name}.csv"),
+        source=SimpleNamespace(name=name, location=location, task=task),
         schema=SimpleNamespace(label_names=label_names, text_pair="other" if pair else None),
         roles=SimpleNamespace(validation=("validation",), test=("test",)),
         rows={"train": range(2000)},
         train="train",
+        dropped={"train": {"text is empty": 3}},
     )
-    summary = {**SUMMARY, "training": {**SUMMARY["training"], "processes": processes}}
-    return model_card(config=Config(training=training or TrainingConfig()), prepared=prepared, summary=summary)
+    config = Config(training=training or TrainingConfig(), model=ModelConfig(checkpoint=model))
+    summary = {**summary, "training": {**summary["training"], "processes": processes}}
+    return model_card(config=config, prepared=prepared, summary=summary)
 
 
 def test_text() -> None:
     text = card(pair=True)
     assert "Takes a pair of texts, gives `no`, `yes`." in text
     assert "(2,000 training rows)" in text
-    assert "| split | accuracy | pearson | loss | rows |" in text
-    assert "| validation | 0.7500 | undefined | 0.5000 | 1,408 |" in text
+    assert "| metric | validation |\n|" in text
+    assert "| accuracy % | 75.0 [70.0, 80.0] |\n| pearson % | undefined |\n| loss | 0.5 |\n| rows | 1,408 |" in text
+    assert "step 8, the best by accuracy: accuracy on validation chose the weights." in text
+    assert "`reviews`: train 2,000 rows; 3 that could not be used were left out." in text
+    assert '{"text": "One text", "text_pair": "and another"}' in text
     assert "Takes one text, gives a number." in card(label_names=())
     assert "Batch size 8 x 1, learning rate" in text
     by_length = TrainingConfig(batching="length", tokens_per_batch=4096)
@@ -63,3 +87,26 @@ def test_any_name_gives_valid_metadata(name: str) -> None:
 
 def test_label_names_stay_in_their_quotes() -> None:
     assert "gives ``` a``b ```, `c d`. Fine-tuned" in card(label_names=("a``b", "c\nd"))
+
+
+def test_without_labelled_rows() -> None:
+    summary = {"selected": {**SUMMARY["selected"], "weights": "last", "note": None}, "training": SUMMARY["training"]}
+    text = card(summary=summary)
+    assert "There were no labelled rows to measure it on." in text
+    assert "The weights are those of step 8, the last one." in text
+    assert ModelCard(text).data.eval_results == []
+
+
+def test_checkpoint_and_data_are_named_where_the_hub_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ModelCard(card()).data
+    assert (data.base_model, data.datasets) == ("sentence-transformers/all-MiniLM-L6-v2", None)
+    assert (data.license, data.language) == (None, None)
+    data = ModelCard(card(model="own/bert", location="own/reviews:de on the hub, commit 0a1b")).data
+    assert (data.base_model, data.datasets) == ("own/bert", ["own/reviews"])
+    assert data.eval_results[0].dataset_type == "own/reviews"
+    assert ModelCard(card(task=SimpleNamespace(name="mrpc"))).data.datasets == ["nyu-mll/glue"]
+    (tmp_path / "own" / "bert").mkdir(parents=True)
+    assert ModelCard(card(model="own/bert")).data.base_model is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -242,3 +243,35 @@ def test_scores_that_are_not_finite_are_refused(text_run: Run, monkeypatch: pyte
         predictor._classifier.model.get_parameter("classifier.bias").fill_(torch.nan)
     with pytest.raises(CheckpointError, match="gave scores that are not finite numbers, first for text 1"):
         predictor.predict(TEXTS)
+
+
+def test_calibrated_and_threshold(text_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(text_run.model_path, folder)
+    path = folder / "calibration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"temperature": 3.0}))
+    plain, calibrated = (Predictor.load(folder, calibrated=on).predict(TEXTS) for on in (False, True))
+    for one, other in zip(plain, calibrated, strict=True):
+        odds, flattened = (item.scores["positive"] / item.scores["negative"] for item in (one, other))
+        assert flattened == pytest.approx(odds ** (1 / 3), rel=1e-4)
+        assert one.label == other.label
+    highest = max(item.scores["positive"] for item in plain)
+    strict = Predictor.load(folder, threshold=highest).predict(TEXTS)
+    assert [item.label for item in strict].count("positive") == 1
+    assert {item.label for item in Predictor.load(folder, threshold="0").predict(TEXTS)} == {"positive"}
+
+
+def test_a_model_without_calibration(text_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(text_run.model_path, folder)
+    (folder / "calibration.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no calibration\.json"):
+        Predictor.load(folder, calibrated=True)
+    with pytest.raises(ConfigError, match=r"found 'f3'"):
+        Predictor.load(folder, threshold="f3")
+
+
+def test_regression_has_neither(regression_run: Run) -> None:
+    assert not (regression_run.model_path / "calibration.json").exists()
+    with pytest.raises(ConfigError, match="--threshold: this model gives numbers"):
+        Predictor.load(regression_run, threshold=0.5)

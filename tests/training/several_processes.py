@@ -14,8 +14,9 @@ import torch
 from tests.training.engine import NEVER, Recorder, make_setup, random_rows, tiny_model, weights
 from textune.config import TrainingConfig
 from textune.data.tokens import Examples, TokenRows
-from textune.errors import ConfigError
-from textune.training.callbacks import Callback
+from textune.errors import ConfigError, Interrupted
+from textune.training.callbacks import Callback, Record
+from textune.training.checkpoint import committed
 from textune.training.loop import Intervals, Setup, train
 from textune.training.parallel import ALONE, Processes, connect, join
 from textune.training.state import TrainingState
@@ -43,6 +44,16 @@ class StopsInOneProcess(Callback):
         if self.rank == 1:
             state.requests.save = state.step == 1
             state.stop_reason = "process 1 asked for it" if state.step == 2 else None
+
+
+class HearsInOneProcess(Callback):
+    """A signal reaches the second process alone, after the first step."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.rank = processes.rank
+
+    def on_step(self, state: TrainingState) -> None:
+        state.requests.interrupt = 15 if self.rank == 1 and state.step == 1 else 0
 
 
 def uneven(folder: Path, processes: Processes = ALONE, *, batch_size: int = 8, accumulation: int = 1) -> Setup:
@@ -109,6 +120,32 @@ def gradients(processes: Processes) -> list[Any]:
     return [loss, *(None if item.grad is None else item.grad.tolist() for item in parameters)]
 
 
+class Trouble(Callback):
+    """In one process alone: no memory for more than two rows, and a loss that is not finite in the second step."""
+
+    def __init__(self, setup: Setup, processes: Processes) -> None:
+        work: Any = setup.work
+        self.work, self.step, self.rank = work, 0, processes.rank
+        self.heard: list[Any] = []
+        engine = dataclasses.replace(work.engine, forward=self.forward)
+        self.setup = dataclasses.replace(setup, work=dataclasses.replace(work, engine=engine), skip_bad_steps=1)
+
+    def forward(self, examples: Examples) -> torch.Tensor:
+        if self.rank == 1 and len(examples) > 2:
+            raise torch.OutOfMemoryError("in process 1 alone")
+        logits = self.work.engine.forward(examples)
+        return logits * torch.nan if self.rank == 1 and self.step == 2 else logits
+
+    def on_step_begin(self, state: TrainingState) -> None:
+        self.step = state.step + 1
+
+    def on_skip(self, state: TrainingState, record: Record) -> None:
+        self.heard.append([record["step"], len(record["ids"])])
+
+    def on_out_of_memory(self, state: TrainingState, record: Record) -> None:
+        self.heard.append([record["step"], record["micro_batch_size"]])
+
+
 def main(folder: Path) -> None:
     with connect() as processes:
         torch.set_num_threads(1)
@@ -125,9 +162,18 @@ def main(folder: Path) -> None:
             processes.share_weights(setup.model)
             report[name], found = trained(setup, name)
             arrays |= found
+        trouble = Trouble(uneven(folder / "trouble", processes, batch_size=4), processes)
+        state = train(trouble.setup, callbacks=[trouble])
+        report["trouble"] = [state.step, state.skipped_steps, state.micro_batch_size, trouble.heard]
+        arrays |= {f"trouble/{key}": value.numpy() for key, value in weights(trouble.setup.model).items()}
         stopped = uneven(folder / "stopped", processes, batch_size=4)
         state = train(stopped, callbacks=[StopsInOneProcess(processes)])
         report["stopped"] = [state.step, state.stop_reason]
+        signalled = dataclasses.replace(uneven(folder / "signalled", processes, batch_size=4), evaluate=None)
+        try:
+            train(signalled, callbacks=[HearsInOneProcess(processes)])
+        except Interrupted as error:
+            report["signalled"] = [error.message, error.exit_code, committed(signalled.checkpoints)]
         (folder / f"{processes.rank}.json").write_text(json.dumps(report))
         np.savez(folder / f"{processes.rank}.npz", **arrays)  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from transformers import BertForSequenceClassification
 
 from textune.config import EngineConfig, TrainingConfig
 from textune.data.collate import Padding
-from textune.errors import CheckpointError
+from textune.errors import CheckpointError, ConfigError
 from textune.models.unpadded import why_padded
 from textune.training.engine import build_engine
 from textune.training.loop import train
@@ -82,12 +82,77 @@ def test_dropout_drops(tmp_path: Path) -> None:
     assert np.abs(np.subtract(found, without)).max() > 0.01
 
 
-def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
-    """With dropout: what is computed again meets the same masks."""
-    engine = EngineConfig(fast_dropout=False, unpadded=False)
-    again = dataclasses.replace(engine, gradient_checkpointing=True)
-    one, two = (run(tmp_path / str(number), item, dropout=0.2) for number, item in enumerate((engine, again)))
+@pytest.mark.parametrize("arithmetic", [FP32, BF16])
+@pytest.mark.parametrize(("unpadded", "dropout"), [(False, 0.2), (True, 0.0)])
+def test_gradient_checkpointing_changes_nothing(
+    tmp_path: Path, unpadded: bool, dropout: float, arithmetic: Arithmetic
+) -> None:
+    """With dropout, too: what is computed again meets the same masks. (Without padding there are more of them.)"""
+    again = EngineConfig(unpadded=unpadded, gradient_checkpointing=True)
+    plain = dataclasses.replace(again, gradient_checkpointing=False, fast_dropout=False)
+    one, two = (
+        run(tmp_path / str(number), item, dropout=dropout, arithmetic=arithmetic)
+        for number, item in enumerate((plain, again))
+    )
     np.testing.assert_allclose(one[0], two[0], rtol=1e-5)
+
+
+def test_gradient_checkpointing_ends_with_the_engine() -> None:
+    model = tiny_model()
+    assert "computed again" in notes_of(model, EngineConfig(gradient_checkpointing=True))
+    assert not model.is_activation_checkpointing
+    model.activation_checkpointing_enable()
+    notes_of(model, EngineConfig(gradient_checkpointing=True))
+    assert model.is_activation_checkpointing
+    model.supports_gradient_checkpointing = False
+    with pytest.raises(ConfigError, match=r"gradient_checkpointing: BertForSequenceClassification does not have it"):
+        notes_of(model, EngineConfig(gradient_checkpointing=True))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_layers_compute_the_same(tmp_path: Path) -> None:
+    """Behind each other in fp32 and bf16; in evaluations layers are as they were."""
+    for arithmetic in (FP32, BF16):
+        plain, _ = run(tmp_path / "plain", EngineConfig(), arithmetic=arithmetic)
+        compiled, _ = run(tmp_path / "compiled", EngineConfig(compile=True), arithmetic=arithmetic)
+        np.testing.assert_allclose(compiled, plain, rtol=1e-5 if arithmetic is FP32 else 0.02)
+    model = tiny_model(dropout=0.2)
+    assert "compiled the layers in" in notes_of(model, EngineConfig(compile=True))
+    assert all(parameter.grad is None for parameter in model.parameters()) and not model.training
+    assert all(module._compiled_call_impl is None for module in model.modules())
+
+
+def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_(self: torch.nn.Module, **_: Any) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError("no C++ compiler")
+
+        self._compiled_call_impl = fail
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    model = tiny_model()
+    assert "not compiled, since torch.compile failed: RuntimeError: no C++ compiler" in notes_of(
+        model, EngineConfig(compile=True)
+    )
+    assert all(parameter.grad is None for parameter in model.parameters()) and not model.training
+
+
+def test_fp16_trains_and_scales_its_losses(tmp_path: Path) -> None:
+    """The scale belongs to the state: training goes on with it."""
+    fp16 = Arithmetic("fp16", "fp32-blas", "for tests", ())
+    setup = make_setup(tmp_path, arithmetic=fp16, steps=40)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    setup = dataclasses.replace(setup, scaler=scaler, work=dataclasses.replace(setup.work, scaler=scaler))  # type: ignore[type-var]
+    recorder = Recorder()
+    state = train(setup, callbacks=[recorder])
+    exact, _ = run(tmp_path / "fp32", EngineConfig(), steps=40)
+    assert state.loss_scale is not None and 2 <= state.loss_scale["scale"] < 2.0**40, "the first steps overflowed"
+    assert abs(recorder.logs[-1]["loss"] - exact[-1]) < 0.1
+    after = make_setup(tmp_path / "after", arithmetic=fp16, steps=40)
+    resumed = torch.amp.GradScaler("cpu")
+    train(dataclasses.replace(after, scaler=resumed), state=state)
+    assert resumed.get_scale() == state.loss_scale["scale"]
 
 
 def notes_of(model: BertForSequenceClassification, config: EngineConfig, **options: Any) -> str:

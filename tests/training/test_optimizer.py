@@ -6,7 +6,7 @@ import torch
 from textune.config import TrainingConfig
 from textune.errors import ConfigError
 from textune.models.layers import freeze
-from textune.training.optimizer import build_optimizer, clip_gradients, set_learning_rate
+from textune.training.optimizer import allocate_moments, build_optimizer, clip_gradients, set_learning_rate
 
 from .engine import tiny_model, weights
 
@@ -122,3 +122,39 @@ def test_gradients_that_are_not_finite_are_left_alone() -> None:
         torch.optim.SGD([weight]), max_norm=1.0
     )
     assert weight.grad[0] == 3.0
+
+
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}, {"fused": True, "amsgrad": True}])
+def test_moments_are_those_that_torch_makes_in_its_first_step(options: dict[str, bool]) -> None:
+    states = []
+    for early in (True, False):
+        model = tiny_model()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, **options)
+        if early:
+            allocate_moments(optimizer)
+            assert len(optimizer.state) == len(list(model.parameters()))
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        for _ in range(2):
+            optimizer.step()
+        states.append([*weights(model).values(), *(v for s in optimizer.state.values() for v in s.values())])
+        layout = [[(name, value.dtype, value.stride()) for name, value in s.items()] for s in optimizer.state.values()]
+        states[-1].append(layout)
+    *found, found_layout = states[0]
+    *expected, expected_layout = states[1]
+    assert found_layout == expected_layout
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_moments_are_there_before_the_first_step_and_none_is_made_anew() -> None:
+    optimizer = build_optimizer(tiny_model(), TrainingConfig())
+    moments = {id(value) for state in optimizer.state.values() for value in state.values()}
+    assert len(moments) == 3 * sum(len(group["params"]) for group in optimizer.param_groups)
+    allocate_moments(optimizer)
+    assert {id(value) for state in optimizer.state.values() for value in state.values()} == moments
+
+
+def test_other_optimizers_are_left_alone() -> None:
+    optimizer = torch.optim.SGD(tiny_model().parameters(), lr=1e-2, momentum=0.9)
+    allocate_moments(optimizer)
+    assert not optimizer.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -68,8 +69,25 @@ def test_what_processes_tell_each_other(two: Any) -> None:
         "Process 1 found other rows than process 0: ['same', 1] and ['same', 0]."
     }
     assert all(report["stopped"] == [2, "process 1 asked for it"] for report in reports)
+    told = "SIGTERM: training stopped after step 1 of 6; its checkpoint is committed."
+    assert [report["signalled"] for report in reports] == [[told, 143, [1]]] * 2
     assert sorted(path.name for path in (folder / "2x4" / "checkpoints").iterdir()) == ["step-3", "step-6"]
     assert sorted(path.name for path in (folder / "stopped" / "checkpoints").iterdir()) == ["step-1", "step-2"]
+
+
+@pytest.mark.slow
+def test_all_go_on_alike_after_trouble_in_one(two: Any, tmp_path: Path) -> None:
+    """The second process found no memory for its four rows, and its share of the second step was not finite."""
+    _, reports, arrays = two
+    assert [report["trouble"] for report in reports] == [[6, 1, 2, [[1, 2], [2, 8]]]] * 2
+    reference = uneven(tmp_path, batch_size=2, accumulation=4)
+    steps, update = itertools.count(1), reference.optimizer.step
+    reference.optimizer.step = lambda: None if next(steps) == 2 else update()  # type: ignore[assignment, method-assign, func-returns-value]
+    _, one = trained(reference, "trouble")
+    for key, value in one.items():
+        assert np.array_equal(arrays[0][key], arrays[1][key]), f"{key} differs between the processes"
+        if not key.endswith("key.bias"):
+            assert float(np.abs(arrays[0][key] - value).max()) <= 1e-6, key
 
 
 def command(data: Path, model: Path, *, batch_size: int) -> list[Any]:

@@ -5,9 +5,18 @@ import contextlib
 import pytest
 import torch
 
-from textune.errors import TrainingError
+from textune.errors import ConfigError, TrainingError
 from textune.training import precision
-from textune.training.precision import BF16_GAIN, FP32_ERROR, Arithmetic, Measurement, choose, measure, overflowed
+from textune.training.precision import (
+    BF16_GAIN,
+    FP32_ERROR,
+    FP32_GAIN,
+    Arithmetic,
+    Measurement,
+    choose,
+    measure,
+    overflowed,
+)
 
 CPU = torch.device("cpu")
 
@@ -27,6 +36,12 @@ def test_auto_keeps_fp32_where_bf16_gains_little(monkeypatch: pytest.MonkeyPatch
     measured(monkeypatch, ("fp32-blas", 400, 3e-7), ("fp32-onednn", 390, 3e-7), ("bf16", 400 * BF16_GAIN - 1, 2e-3))
     chosen = choose("auto", CPU)
     assert (chosen.precision, chosen.fp32_mode) == ("fp32", "fp32-blas")
+
+
+def test_of_two_kernels_that_are_nearly_as_fast_the_usual_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rate, mode in ((FP32_GAIN * 400 - 1, "fp32-blas"), (FP32_GAIN * 400 + 1, "fp32-onednn")):
+        measured(monkeypatch, ("fp32-blas", 400, 3e-7), ("fp32-onednn", rate, 3e-7), ("bf16", 100, 2e-3))
+        assert choose("fp32", CPU).fp32_mode == mode
 
 
 def test_a_fast_mode_that_rounds_is_not_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +84,24 @@ def test_torch_setting_is_restored(monkeypatch: pytest.MonkeyPatch, before: str)
         assert chosen.as_json()["measurements"][0]["name"] == "fp32-blas"
     finally:
         torch.set_float32_matmul_precision(old)
+
+
+def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"fp16 needs a CUDA device, found cpu\.\nUse --precision bf16"):
+        choose("fp16", CPU)
+    measured(monkeypatch, ("fp32", 50e3, 3e-7), ("tf32", 4e5, 3e-4), ("bf16", 7e5, 2e-3), ("fp16", 8e5, 3e-4))
+    chosen = choose("fp16", torch.device("cuda"))
+    assert (chosen.precision, chosen.fp32_mode) == ("fp16", "fp32")
+    assert chosen.reason == "fp16: as asked; measured fp32 50,000 GFLOP/s, fp16 800,000 GFLOP/s (16.0 x)"
+    assert choose("auto", torch.device("cuda")).precision == "bf16"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_measured_with_large_products() -> None:
+    found = {item.name: item for item in measure(torch.device("cuda"))}
+    assert list(found) == ["fp32", "tf32", "bf16", "fp16"]
+    assert found["fp32"].relative_error < FP32_ERROR < found["fp16"].relative_error < found["bf16"].relative_error
+    assert found["bf16"].gflops > found["fp32"].gflops
 
 
 def test_autocast_only_for_bf16() -> None:

@@ -12,14 +12,12 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def doctor(device: str, as_json: bool) -> None:
     """Print versions, cores and the measured rate of matrix products in each arithmetic."""
-    import torch
 
-    from textune.cores import cores
-    from textune.environment import describe, find_device
+    from textune.environment import describe, find_device, set_threads
     from textune.training.precision import choose
 
     found = find_device(device)
-    torch.set_num_threads(cores())
+    set_threads()
     arithmetic = choose("auto", found)
     facts = describe(found, arithmetic)
     del facts["command"]

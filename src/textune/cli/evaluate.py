@@ -26,7 +26,7 @@ def evaluate(run: str, quiet: bool, as_json: bool, batch_size: int, device: str,
     textune evaluate runs/reviews --data other-reviews.csv
     """
     from textune.display import Display, default_display
-    from textune.environment import use_all_cores
+    from textune.environment import set_threads
     from textune.finetune import evaluate as score
 
     options = {name: value for name, value in flags.items() if value is not None}
@@ -34,7 +34,7 @@ def evaluate(run: str, quiet: bool, as_json: bool, batch_size: int, device: str,
     if data is None:
         raise click.UsageError("Name the data to score with --data.")
     display = Display() if quiet else default_display()
-    use_all_cores()
+    set_threads()
     results = score(run, data, display=display, batch_size=batch_size, device=device, precision=precision, **options)
     scores = {name: result.as_json() for name, result in results.items()}
     if as_json:

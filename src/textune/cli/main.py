@@ -10,13 +10,16 @@ from typing import NoReturn
 import click
 
 from textune import __version__
-from textune.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, TextuneError, did_you_mean
+from textune.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, Interrupted, TextuneError, did_you_mean
 
 # Name -> what it does. Each is the function of that name in textune.cli.NAME, imported only when it is called.
 COMMANDS = {
     "train": "Fine-tune a checkpoint on labelled text and measure it.",
+    "inspect": "Look through labelled text before any training.",
     "predict": "Label the texts of a file with a finished run.",
     "evaluate": "Score a finished run on other labelled data.",
+    "compare": "Say whether a run is better than another, or within noise.",
+    "report": "Write a page about a run, or one that compares runs.",
     "config": "Print every option with its meaning and default.",
     "doctor": "Print versions, cores and the measured speed of this machine.",
 }
@@ -24,7 +27,7 @@ COMMANDS = {
 EXIT_CODES = """\b
 Exit codes:
   0    done
-  1    training stopped: a loss or gradient was not finite
+  1    training stopped: a loss or gradient was not finite; or `inspect --fail-on` found something
   2    an option, flag or configuration is wrong
   65   the data or the checkpoint cannot be used
   66   a file or folder is missing
@@ -32,7 +35,9 @@ Exit codes:
   70   an error of textune itself
   73   the output cannot be created
   74   writing failed half way, for example a full disk
-  130  interrupted (Ctrl-C)"""
+  130  interrupted (Ctrl-C)
+  138  training interrupted by SIGUSR1; `textune train --resume RUN` goes on
+  143  training interrupted by SIGTERM; `textune train --resume RUN` goes on"""
 
 
 class LazyGroup(click.Group):
@@ -98,6 +103,10 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was committed before stays", err=True)
         return EXIT_INTERRUPTED
+    except Interrupted as error:
+        if _process() == 0:
+            click.echo(error, err=True)
+        return error.exit_code
     except TextuneError as error:
         _say(error)
         return error.exit_code

@@ -19,6 +19,12 @@ from textune.cli.options import scoring_flags
 @click.option("--drop-bad-rows", is_flag=True, help="Leave out rows that cannot be read, and count them.")
 @click.option("--only-predictions", is_flag=True, help="Do not copy the input's columns to the output.")
 @scoring_flags
+@click.option("--calibrated", is_flag=True, help="Scores that say how often such a prediction is right.")
+@click.option(
+    "--threshold",
+    metavar="TEXT",
+    help="From which score on a label is given: f1, precision:0.9 or recall:0.95 as chosen on validation, or a score.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 @click.option("--quiet", is_flag=True, help="Show errors and nothing else.")
 def predict(
@@ -33,6 +39,8 @@ def predict(
     batch_size: int,
     device: str,
     precision: str,
+    calibrated: bool,
+    threshold: str | None,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -46,18 +54,29 @@ def predict(
     """
     from textune.data.readers import existing_file
     from textune.display import Display, default_display
-    from textune.environment import use_all_cores
+    from textune.environment import set_threads
     from textune.serving.files import check_target, predict_file
     from textune.serving.predictor import Predictor
 
     source, target = existing_file(input), Path(output)
     check_target(target, overwrite=overwrite)
     display = Display() if quiet else default_display()
-    use_all_cores()
+    set_threads()
     try:
-        predictor = Predictor.load(run, batch_size=batch_size, device=device, precision=precision)
+        predictor = Predictor.load(
+            run,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            calibrated=calibrated,
+            threshold=threshold,
+        )
         if precision != "fp32":
             display.note(f"arithmetic: {predictor.arithmetic.reason}")
+        if calibrated:
+            display.note(f"temperature: {predictor.decision.temperature:.3f}")
+        if predictor.decision.thresholds is not None:
+            display.note(f"threshold: {', '.join(f'{value:.3f}' for value in predictor.decision.thresholds)}")
         with display.progress(f"predicting {source.name}", None) as advance:
             report = predict_file(
                 predictor,

@@ -7,31 +7,42 @@ from typing import Any
 
 from textune.run import Run
 
-# Wide enough for nine metrics; terminals wrap, pipes do not.
+# Wide enough for several splits; terminals wrap, pipes do not.
 PIPE_WIDTH = 160
+# In their own unit; everything else is a share or a correlation and shown in percent.
+PLAIN = frozenset({"loss", "rmse", "brier_score"})
 
 
 def print_scores(splits: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints one row per split and one column per metric, then each label's figures.
+    """Prints one row per metric and one column per split, then each label's figures on the last split.
 
     Args:
-        splits: as in summary.json: `{"validation": {"accuracy": {"value": 0.8}, "per_class": {...}, "num_rows": 408}}`.
+        splits: as in summary.json: `{"validation": {"accuracy": {"value": 0.8, "interval": [0.76, 0.84]}, "per_class":
+            {...}, "calibration": {...}, "num_rows": 408}}`.
     """
-    metrics = list(dict.fromkeys(name for scores in splits.values() for name in _values(scores)))
-    _print(
-        ["split", *metrics, "rows"],
-        [
-            [split, *(_figure(_values(scores).get(name)) for name in metrics), f"{scores['num_rows']:,}"]
-            for split, scores in splits.items()
-        ],
-    )
+    metrics = list(dict.fromkeys(name for scores in splits.values() for name in _entries(scores)))
+    calibration = ["expected_calibration_error", "brier_score"]
+    rows = [[title(name), *(metric_text(name, scores.get(name)) for scores in splits.values())] for name in metrics]
+    rows += [
+        [title(name), *(figure(name, scores.get("calibration", {}).get(name)) for scores in splits.values())]
+        for name in calibration
+        if any(name in scores.get("calibration", {}) for scores in splits.values())
+    ]
+    rows.append(["rows", *(f"{scores['num_rows']:,}" for scores in splits.values())])
+    interval = " [95 % interval]" if any("interval" in entry for _, entry in _all_entries(splits)) else ""
+    print_table([f"metric{interval}", *splits], rows)
+    reasons = {
+        f"{name} is undefined: {entry['undefined']}" for name, entry in _all_entries(splits) if "undefined" in entry
+    }
+    for reason in sorted(reasons):
+        print(reason)
     last, scores = list(splits.items())[-1]
     if scores.get("per_class"):
         columns = ["precision", "recall", "f1"]
-        _print(
-            [f"label ({last})", *columns, "rows"],
+        print_table(
+            [f"label ({last})", *map(title, columns), "rows"],
             [
-                [name, *(_figure(figures[column]) for column in columns), f"{figures['support']:,}"]
+                [name, *(_class_text(figures, column) for column in columns), f"{figures['support']:,}"]
                 for name, figures in scores["per_class"].items()
             ],
         )
@@ -44,10 +55,13 @@ def print_run(run: Run) -> None:
     print_scores({name: scores for name, scores in summary.items() if name not in {"training", "selected"}})
     early = f", stopped: {training['stop_reason']}" if training["stop_reason"] else ""
     chosen = f"best by {selected['metric']} on {selected['split']}" if selected["weights"] == "best" else "the last"
+    if selected.get("note"):
+        print(f"note      {selected['note']}")
     print(
         f"weights   step {selected['step']} of {training['steps']} ({chosen}{early})\n"
         f"speed     {training['samples_per_second']:.1f} samples/s, {training['tokens_per_second']:,.0f} tokens/s, "
-        f"{training['precision']}; {training['seconds_in_all']:.0f} s in all; "
+        f"{training['precision']}; {training['seconds_in_all']:.0f} s in all, "
+        f"{training['checkpoint_seconds']:.1f} s of them for checkpoints; "
         f"peak memory {training['peak_memory_mib']:,.0f} MiB\n"
         f"run       {run.path}\n"
         f"model     {run.model_path}  (loads in transformers.pipeline)\n"
@@ -55,7 +69,8 @@ def print_run(run: Run) -> None:
     )
 
 
-def _print(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table whose first column is text and whose others are figures."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -72,9 +87,35 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def _values(scores: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: entry["value"] for name, entry in scores.items() if isinstance(entry, dict) and "value" in entry}
+def metric_text(name: str, entry: Mapping[str, Any] | None) -> str:
+    """A metric as in summary.json, as text: `85.3 [81.6, 88.5]`."""
+    return "" if entry is None else figure(name, entry["value"], entry.get("interval"))
 
 
-def _figure(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
+def figure(name: str, value: float | None, interval: Sequence[float] | None = None) -> str:
+    """A figure of that name with its interval, in percent or in its own unit."""
+    if value is None:
+        return "undefined"
+    numbers = [_number(name, number) for number in (value, *(interval or ()))]
+    return numbers[0] if interval is None else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.4g}" if name in PLAIN else f"{100 * value:.1f}"
+
+
+def title(name: str) -> str:
+    """A metric's name with the unit that `figure` shows it in."""
+    return name if name in PLAIN else f"{name} %"
+
+
+def _class_text(figures: Mapping[str, Any], column: str) -> str:
+    return figure(column, figures[column], figures.get("intervals", {}).get(column))
+
+
+def _all_entries(splits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [item for scores in splits.values() for item in _entries(scores).items()]
+
+
+def _entries(scores: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {name: entry for name, entry in scores.items() if isinstance(entry, dict) and "value" in entry}

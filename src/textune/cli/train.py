@@ -24,9 +24,25 @@ from textune.config_reading import parse_assignment
     multiple=True,
     help="Any other option by its full name, as --set training.adam_beta2=0.98; `textune config` lists them.",
 )
+@click.option("--resume", metavar="RUN", help="Go on with the run in this folder, as if it had never been interrupted.")
+@click.option("--from", "from_checkpoint", metavar="step-N", help="With --resume: the checkpoint to go on from.")
+@click.option(
+    "--allow-changes",
+    is_flag=True,
+    help="With --resume: go on although data or options that alter the result have changed.",
+)
 @click.option("--quiet", is_flag=True, help="Show errors and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's summary as JSON on standard output.")
-def train(config: str | None, assignments: tuple[str, ...], quiet: bool, as_json: bool, **flags: Any) -> None:
+def train(
+    config: str | None,
+    assignments: tuple[str, ...],
+    resume: str | None,
+    from_checkpoint: str | None,
+    allow_changes: bool,
+    quiet: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
     """Fine-tune a checkpoint on labelled text and measure it.
 
     \b
@@ -39,6 +55,9 @@ def train(config: str | None, assignments: tuple[str, ...], quiet: bool, as_json
     10%, 2000examples.
 
     \b
+    textune train --resume runs/reviews            goes on after a crash, SIGTERM or Ctrl-C
+
+    \b
     torchrun --nproc-per-node 2 -m textune train   two processes; --batch-size is that of each
     """
     from textune.display import Display
@@ -49,6 +68,9 @@ def train(config: str | None, assignments: tuple[str, ...], quiet: bool, as_json
     run = fine_tune(
         config=config,
         settings=dict(parse_assignment(text) for text in assignments),
+        resume=resume,
+        from_checkpoint=from_checkpoint,
+        allow_changes=allow_changes,
         display=Display() if quiet else None,
         **options,
     )

@@ -201,7 +201,8 @@ class ArgumentFields:
         int | None, honoured("Steps between two calls of `torch.cuda.empty_cache()`; no cache on a CPU.", low=1)
     ] = None
     auto_find_batch_size: Annotated[
-        bool, refused("Halve `per_device_train_batch_size` and double `gradient_accumulation_steps`: same weights.")
+        bool,
+        honoured("Where memory runs out, go on with passes of half as many rows; a step keeps its rows."),
     ] = False
 
     # Logging

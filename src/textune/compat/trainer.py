@@ -67,6 +67,7 @@ from textune.files import storage_errors
 from textune.training.checkpoint import load_weights
 from textune.training.loop import Setup
 from textune.training.loop import train as run_loop
+from textune.training.optimizer import allocate_moments
 from textune.training.state import TrainingState
 from textune.training.work import Work
 
@@ -195,7 +196,7 @@ class Trainer(TrainerEvaluation):
             self.model.float()
         if self.args.activation_checkpointing:
             options = self.args.activation_checkpointing_kwargs
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+            self.model.activation_checkpointing_enable(options)
 
     def call_model_init(self, trial: Any = None) -> Any:
         """A new model from `model_init`."""
@@ -239,6 +240,7 @@ class Trainer(TrainerEvaluation):
         length = self._length(loader)
         self.create_optimizer_and_scheduler(length.total_steps)
         check_optimizer(self)
+        allocate_moments(self.optimizer)
         self.scaler = self.accelerator.scaler = self.arithmetic.scaler(self.args.device)
         with contextlib.ExitStack() as stack:
             work = self._choose_work(loader, length, stack)
@@ -265,6 +267,7 @@ class Trainer(TrainerEvaluation):
                 folders=checkpoints.checkpoint_folders(self, bridge),
                 processes=self.processes,
                 scaler=self.scaler,
+                smaller_passes=self.args.auto_find_batch_size,
             )
             first = state.step
             stack.enter_context(self._in_training())

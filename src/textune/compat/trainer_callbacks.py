@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from textune.training.state import TrainingState
 if TYPE_CHECKING:
     from textune.compat.arguments import TrainingArguments
     from textune.compat.trainer import Trainer
+
+_logger = logging.getLogger(__name__)
 
 _BY_METRIC = torch.optim.lr_scheduler.ReduceLROnPlateau
 
@@ -105,6 +108,14 @@ class EventBridge(Callback):
         if empty_every is not None and state.step % empty_every == 0 and torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._tell("on_step_end")
+
+    def on_out_of_memory(self, state: TrainingState, record: Record) -> None:
+        _logger.warning(
+            "Memory ran out %s of step %d: from now on %d rows in a pass, and more passes in a step.",
+            record["phase"],
+            record["step"],
+            record["micro_batch_size"],
+        )
 
     def on_log(self, state: TrainingState, record: Record) -> None:
         steps = state.step - self.last_logged_step

@@ -24,6 +24,7 @@ from textune.files import read_json, replacing_folder, storage_errors, write_jso
 from textune.training.checkpoint import (
     CheckpointFolders,
     committed,
+    found,
     load_optimizer,
     load_weights,
     model_tensors,
@@ -185,7 +186,7 @@ def find_checkpoint(asked: str | bool, root: Path) -> Path:
         _verify(folder)
         return folder
     folders = CheckpointFolders(PREFIX)
-    for step in reversed(committed(root, folders=folders)):
+    for step in reversed(found(root, folders=folders)):
         folder = folders.folder(root, step)
         try:
             _verify(folder)

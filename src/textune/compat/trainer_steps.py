@@ -18,6 +18,7 @@ from textune.compat.trainer_batches import require_tensors
 from textune.compat.trainer_data import EpochSampler, SharedSampler, is_arrow_dataset, row_lengths
 from textune.compat.trainer_work import count_items
 from textune.errors import ConfigError, DataError
+from textune.training.allocator import keep_few_kernels
 from textune.training.parallel import ALONE, Processes
 from textune.training.precision import Arithmetic, choose
 
@@ -110,6 +111,7 @@ class TrainerSteps:
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
         """How products are computed: measured when it is first needed."""
+        keep_few_kernels()
         precision = "bf16" if self.args.bf16 else "fp16" if self.args.fp16 else "fp32"
         measured = self.processes.from_main(lambda: measured_choice(precision, self.args.device).as_json())
         chosen = Arithmetic.from_json(measured)

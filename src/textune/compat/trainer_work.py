@@ -6,7 +6,7 @@ import inspect
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,6 +141,20 @@ def count_items(inputs: Any) -> int:
     return int(find_batch_size(inputs) or 1)
 
 
+def _num_rows(inputs: Any) -> int:
+    return int(find_batch_size(inputs) or 1)
+
+
+def _cut(inputs: Any, rows: int) -> list[Any]:
+    """A batch in parts of `rows` rows; whole where something in it is no tensor with a row per example."""
+    num_rows = _num_rows(inputs)
+    if not isinstance(inputs, Mapping) or not all(
+        isinstance(value, torch.Tensor) and value.ndim and len(value) == num_rows for value in inputs.values()
+    ):
+        return [inputs]
+    return [{name: value[first : first + rows] for name, value in inputs.items()} for first in range(0, num_rows, rows)]
+
+
 @dataclass
 class BatchWork:
     """Batches of a DataLoader, whatever they hold; `Trainer.training_step` gives gradient and loss of each.
@@ -154,7 +168,13 @@ class BatchWork:
     loader: Any
     steps_per_epoch: int
     dropout: DropoutStream | None
+    rows_per_pass: int = field(default=1, init=False)
     _rows: str = field(default="rows of an unknown order", init=False)
+
+    @property
+    def processes_meet(self) -> bool:
+        """A script's own loss may gather from all processes."""
+        return self.trainer.processes.world_size > 1
 
     def steps(self, epoch: int, *, start: int = 0) -> Iterator[Step]:
         size = self.trainer.args.gradient_accumulation_steps
@@ -171,8 +191,9 @@ class BatchWork:
         batches = itertools.islice(iter(self.loader), start * size, None)
         for number in itertools.count(start):
             passes = list(itertools.islice(batches, size))
-            own_rows = sum(int(find_batch_size(inputs) or 1) for inputs in passes)
-            sums = processes.sum([len(passes), own_rows, sum(self._tokens(inputs) for inputs in passes)])
+            rows = [_num_rows(inputs) for inputs in passes]
+            self.rows_per_pass = max([self.rows_per_pass, *rows])
+            sums = processes.sum([len(passes), sum(rows), sum(self._tokens(inputs) for inputs in passes)])
             num_passes, num_rows, num_tokens = (int(value) for value in sums)
             if not num_passes:
                 return
@@ -209,11 +230,27 @@ class BatchWork:
                     parameter.grad /= world.world_size
         return float(total) / world.world_size
 
+    def cut(self, step: Step, rows: int | None) -> Step:
+        """Batches that are no mappings of tensors, each with a row per example, stay as they are."""
+        if rows is None:
+            return step
+        return replace(step, passes=[part for inputs in step.passes for part in _cut(inputs, rows)])
+
+    def largest_pass(self, step: Step) -> int:
+        return max(_num_rows(inputs) for inputs in step.passes)
+
+    def drop_gradients(self) -> None:
+        """There are none but those of the model's own weights."""
+        self.trainer.model.zero_grad(set_to_none=True)
+
     def settle(self) -> None:
         """The model is always up to date."""
 
     def name_rows(self, step: Step) -> str:
         return f"{self._rows} of train_dataset"
+
+    def rows_of(self, step: Step) -> dict[str, Any]:
+        return {"rows": self.name_rows(step)}
 
     def _tokens(self, inputs: Any) -> int:
         """Tokens of a batch; with padding only where `include_num_input_tokens_seen` says so."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -32,8 +32,17 @@ class Plan(Protocol):
         """Rows in one step, for lengths of training in examples; their mean where steps differ."""
         ...
 
+    @property
+    def rows_per_pass(self) -> int:
+        """Rows in the largest pass."""
+        ...
+
     def steps(self, epoch: int, *, start: int = 0) -> Iterator[list[IntArray]]:
         """Yields, for each optimiser step of an epoch from `start` on, its row numbers as a list of passes."""
+        ...
+
+    def cut(self, passes: Sequence[IntArray], rows: int) -> list[IntArray]:
+        """Cuts the passes of a step into smaller ones, whose largest has `rows` rows in the whole training."""
         ...
 
 
@@ -59,6 +68,10 @@ class BatchPlan:
         return self.batch_size * self.accumulation
 
     @property
+    def rows_per_pass(self) -> int:
+        return self.batch_size
+
+    @property
     def steps_per_epoch(self) -> int:
         return -(-self.num_rows // self.rows_per_step)
 
@@ -71,7 +84,11 @@ class BatchPlan:
         order = self.order(epoch)
         for first in range(start * self.rows_per_step, self.num_rows, self.rows_per_step):
             rows = order[first : first + self.rows_per_step]
-            yield [rows[begin : begin + self.batch_size] for begin in range(0, len(rows), self.batch_size)]
+            yield _cut(rows, self.batch_size)
+
+    def cut(self, passes: Sequence[IntArray], rows: int) -> list[IntArray]:
+        """Cuts the passes of a step into smaller ones of `rows` rows; the last part of a pass may have fewer."""
+        return [part for whole in passes for part in _cut(whole, rows)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +105,7 @@ class ShapedPlan:
         lengths: tokens per row, int64 [num_rows].
         places: the places of an epoch in the order of the lengths that lie there, int64 [num_rows].
         bounds: first place of each pass, and behind them the number of rows; int64 [num_passes + 1].
+        has_budget: whether tokens, not rows, were counted to draw the bounds.
         accumulation: passes that make one optimiser step; the last in `bounds` may have fewer.
         largest: number of the step with the most tokens.
         seed: the run's seed.
@@ -96,6 +114,7 @@ class ShapedPlan:
     lengths: IntArray
     places: IntArray
     bounds: IntArray
+    has_budget: bool
     accumulation: int
     largest: int
     seed: int
@@ -103,6 +122,10 @@ class ShapedPlan:
     @property
     def rows_per_step(self) -> Fraction:
         return Fraction(len(self.lengths), self.steps_per_epoch)
+
+    @property
+    def rows_per_pass(self) -> int:
+        return int(np.diff(self.bounds).max())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,6 +141,12 @@ class ShapedPlan:
             first = number * self.accumulation
             bounds = self.bounds[first : first + self.accumulation + 1]
             yield [rows[begin:end] for begin, end in pairwise(bounds)]
+
+    def cut(self, passes: Sequence[IntArray], rows: int) -> list[IntArray]:
+        """Cuts the passes of a step into smaller ones: of `rows` rows, or with a budget all in as many parts."""
+        parts = -(-self.rows_per_pass // rows)
+        sizes = [-(-len(whole) // parts) if self.has_budget else rows for whole in passes]
+        return [part for whole, size in zip(passes, sizes, strict=True) for part in _cut(whole, size)]
 
 
 def shaped_plan(
@@ -158,10 +187,15 @@ def shaped_plan(
         lengths=lengths,
         places=np.argsort(shape, kind="stable"),
         bounds=np.array(bounds),
+        has_budget=tokens_per_batch is not None,
         accumulation=accumulation,
         largest=int(np.argmax(sizes)),
         seed=seed,
     )
+
+
+def _cut(rows: IntArray, size: int) -> list[IntArray]:
+    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
 
 def _random_order(num_items: int, *, seed: int, purpose: str, epoch: int) -> IntArray:

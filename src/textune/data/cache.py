@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from textune.errors import OutputError
@@ -25,6 +25,17 @@ def cache_root(subfolder: str) -> Path:
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textune"
     return root / subfolder
+
+
+@contextlib.contextmanager
+def workspace() -> Iterator[Path]:
+    """A folder for typed rows while they are used; Arrow maps them from there, so that memory stays flat."""
+    root = cache_root("rows")
+    with storage_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True)
+    with folder as name:
+        yield Path(name)
 
 
 def make_folder_once(target: Path, fill: Callable[[Path], None]) -> Path:

@@ -91,11 +91,18 @@ class PackedBatch:
         """The same batch with its tensors on another device."""
         types = self.token_type_ids
         return PackedBatch(
-            self.input_ids.to(device),
-            None if types is None else types.to(device),
-            self.positions.to(device),
+            copy_to(self.input_ids, device),
+            None if types is None else copy_to(types, device),
+            copy_to(self.positions, device),
             self.lengths,
         )
+
+
+def copy_to(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU's memory on another device; a GPU fetches it while the CPU goes on."""
+    if device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def pack(examples: Examples) -> PackedBatch:

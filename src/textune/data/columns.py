@@ -11,6 +11,7 @@ import pyarrow as pa
 from textune.data.json_rows import Record, kind_of
 from textune.data.lines import BadRows, batches_of
 from textune.errors import DataError
+from textune.limits import MAX_DEPTH, require_few_columns
 
 NumberedRows = list[tuple[int, dict[str, Any]]]
 
@@ -59,16 +60,18 @@ def typed_tables(records: Iterable[Record], bad: BadRows, *, batch_rows: int) ->
     A key that an object lacks is null there.
 
     Raises:
-        DataError: one column holds, say, text and numbers; the message names the first row that differs.
+        DataError: one column holds, say, text and numbers; the message names the first row that differs. Or there are
+            too many columns.
     """
     known: dict[str, pa.DataType] = {}
     for batch in batches_of(records, batch_rows, bad):
-        rows = _encodable(batch, bad)
+        rows = _usable(batch, bad)
         if not rows:
             continue
         for _, row in rows:
             for name in row:
                 known.setdefault(name, pa.null())
+        require_few_columns(bad.path, len(known))
         arrays = [_typed_array(name, rows, known, bad) for name in known]
         yield pa.Table.from_arrays(arrays, names=list(known))
 
@@ -110,25 +113,31 @@ def _mixed_column(name: str, rows: NumberedRows, known: pa.DataType, bad: BadRow
     return DataError(f"{where}: integers too large to stand among decimal numbers exactly.")
 
 
-def _encodable(rows: NumberedRows, bad: BadRows) -> NumberedRows:
-    """Leaves out the rows with half of a surrogate pair, as in "\\ud83d": no text in UTF-8 can hold it."""
+def _usable(rows: NumberedRows, bad: BadRows) -> NumberedRows:
+    """Leaves out the rows that no Arrow table can hold: nested too deeply, or with half of a surrogate pair."""
     kept = []
     for number, row in rows:
-        if _has_lone_surrogate(row):
+        try:
+            _check_value(row, depth=0)
+        except UnicodeEncodeError:
             bad.add(number, "half a surrogate pair", "half a surrogate pair, such as \\ud83d alone; it is no character")
+        except RecursionError:
+            bad.add(number, "nested too deeply", f"lists and objects more than {MAX_DEPTH} deep")
         else:
             kept.append((number, row))
     bad.stop()
     return kept
 
 
-def _has_lone_surrogate(value: Any) -> bool:
+def _check_value(value: Any, *, depth: int) -> None:
+    """Raises UnicodeEncodeError for half of a surrogate pair, as in "\\ud83d", and RecursionError for a deep value."""
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return True
-        return False
-    if isinstance(value, dict):
-        return any(_has_lone_surrogate(part) for item in value.items() for part in item)
-    return isinstance(value, list) and any(map(_has_lone_surrogate, value))
+        value.encode()
+    elif isinstance(value, (dict, list)):
+        if depth > MAX_DEPTH:
+            raise RecursionError
+        if isinstance(value, dict):
+            for key in value:
+                key.encode()
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_value(part, depth=depth + 1)

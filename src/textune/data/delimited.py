@@ -8,8 +8,9 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from textune.data.lines import MAX_RECORD_BYTES, BadRows, read_lines
+from textune.data.lines import BadRows, read_lines
 from textune.errors import ConfigError, DataError
+from textune.limits import MAX_RECORD_BYTES, require_few_columns
 
 Row = tuple[int, list[str]]
 """The number of the line a row begins on, from 1, and its fields."""
@@ -105,7 +106,7 @@ def read_header(rows: Iterator[Row], bad: BadRows) -> list[str]:
 
     Raises:
         DataError: the file is empty, its first line cannot be read (and cannot be dropped: the next line is no header),
-            or a name is empty or there twice.
+            there are too many names, or one is empty or there twice.
     """
     path = bad.path
     number, names = next(rows, (0, []))
@@ -118,6 +119,7 @@ def read_header(rows: Iterator[Row], bad: BadRows) -> list[str]:
         )
     if not names:
         raise DataError(f"{path}: expected a header line with column names, found an empty file.")
+    require_few_columns(path, len(names))
     if any("\r" in name for name in names):
         raise DataError(
             f"{path}: line {number}: found a carriage return inside the header line.",

@@ -213,6 +213,10 @@ def _mrpc_split_filter(split: str, files: tuple[Path, ...], names: list[str]) ->
     if len(files) == 1:
         return lambda fields: True
     dev_ids = {tuple(ids) for _, ids in read_rows(files[1], delimiter="\t", quotes=False, bad=BadRows(files[1]))}
+    if not {"#1 ID", "#2 ID"} <= set(names):
+        raise DataError(
+            f"{files[0]}: expected the columns '#1 ID' and '#2 ID', as dev_ids.tsv has them; found {', '.join(names)}."
+        )
     first, second = names.index("#1 ID"), names.index("#2 ID")
     return lambda fields: ((fields[first], fields[second]) in dev_ids) == (split == "validation")
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from textune.data.lines import MAX_RECORD_BYTES, BadRows, open_bytes, read_chunks, read_lines, without_byte_order_mark
+from textune.data.lines import BadRows, open_bytes, read_chunks, read_lines, without_byte_order_mark
 from textune.errors import DataError
+from textune.limits import MAX_RECORD_BYTES
 
 Record = tuple[int, dict[str, Any], int]
 """The number of the line (JSON lines) or row (JSON array), from 1; the object there; its length in characters."""

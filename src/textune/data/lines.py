@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeVar, cast
 
 from textune.errors import DataError, InputNotFoundError, UnavailableError
-
-MAX_RECORD_BYTES = 8 * 2**20
-"""A longer line, CSV record or JSON object is not text to classify but a broken file."""
+from textune.limits import BATCH_BYTES, MAX_RECORD_BYTES
 
 RowT = TypeVar("RowT")
 
 _SHOWN = 20
 _LOOK_AHEAD = 100_000
 _BUFFER_BYTES = 2**20
-_BATCH_CHARACTERS = 32 * 2**20
 _READ_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -146,7 +143,7 @@ def _guarded(read: Callable[[int], bytes], path: Path, size: int) -> bytes:
 def batches_of(
     rows: Iterable[tuple[int, RowT, int]], batch_rows: int, bad: BadRows
 ) -> Iterator[list[tuple[int, RowT]]]:
-    """Groups (number, row, size in characters) into batches of up to `batch_rows` rows and about 32 MiB.
+    """Groups (number, row, size in characters) into batches of up to `batch_rows` rows and about 8 MiB.
 
     Nothing is yielded once a bad row was found: the rest is read only to find other bad rows, which are raised here.
     """
@@ -157,7 +154,7 @@ def batches_of(
             continue
         batch.append((number, row))
         characters += size
-        if len(batch) >= batch_rows or characters > _BATCH_CHARACTERS:
+        if len(batch) >= batch_rows or characters > BATCH_BYTES:
             yield batch
             batch, characters = [], 0
     bad.stop()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.data.folds import VALIDATION, deal_folds, hold_out
 from textune.data.rows import to_rows
 from textune.data.schema import Schema, resolve_schema
 from textune.data.sources import Source, load_source
@@ -30,6 +31,8 @@ class PreparedData:
         rows: the splits, with the columns of `textune.data.rows.Rows`.
         notes: what the user should be told, in order.
         dropped: rows left out, by split and reason.
+        dropped_rows: numbers (1-based) of those of them that could be read, by split and reason.
+        origins: the split of the source that a split's rows come from, where it is called otherwise there.
     """
 
     source: Source
@@ -37,6 +40,8 @@ class PreparedData:
     rows: DatasetDict
     notes: tuple[str, ...]
     dropped: Mapping[str, Mapping[str, int]]
+    dropped_rows: Mapping[str, Mapping[str, list[int]]] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def roles(self) -> SplitRoles:
@@ -62,10 +67,48 @@ class PreparedData:
 def prepare_training(config: DataConfig, *, seed: int, folder: Path) -> PreparedData:
     """Reads the data, finds out what its columns mean, checks every row and sees to a validation split.
 
+    There is none where none of the rows are to be set aside (`validation_fraction` 0).
+
     Args:
         config: where the data are and what is known of them.
-        seed: of the validation split, where one has to be made.
+        seed: of the validation split or the folds, where they have to be made and have no seed of their own.
         folder: an empty folder for the typed rows; it must live as long as they are used.
+
+    Raises:
+        InputNotFoundError, UnavailableError, ConfigError, DataError: see the functions called.
+    """
+    prepared = prepare_inspection(config, folder=folder)
+    seed = seed if config.split_seed is None else config.split_seed
+    if config.folds is not None and config.fold is not None:
+        return _without_fold(prepared, config.fold, num_folds=config.folds, seed=seed)
+    if prepared.roles.validation:
+        return prepared
+    if config.validation_fraction == 0:
+        note = "no validation split: all rows are trained on, and the last weights are the result"
+        return dataclasses.replace(prepared, notes=(*prepared.notes, note))
+    splits, note = add_validation_split(
+        prepared.rows, fraction=config.validation_fraction, seed=seed, problem_type=prepared.schema.problem_type
+    )
+    notes, origins = (*prepared.notes, note), {"validation": prepared.train}
+    return dataclasses.replace(prepared, rows=splits, notes=notes, origins=origins)
+
+
+def _without_fold(prepared: PreparedData, fold: int, *, num_folds: int, seed: int) -> PreparedData:
+    """The same with one fold of the training rows as the validation split."""
+    name = prepared.train
+    folds, notes = deal_folds(
+        prepared.rows[name], num_folds=num_folds, seed=seed, problem_type=prepared.schema.problem_type
+    )
+    splits, own = hold_out(prepared.rows, name, folds == fold)
+    note = f"fold {fold} of {num_folds}: {(folds == fold).sum()} of {len(folds)} training rows are held out"
+    if own is not None:
+        note += f"; the data's own validation split is called {own}"
+    origins = {VALIDATION: name, **({} if own is None else {own: VALIDATION})}
+    return dataclasses.replace(prepared, rows=splits, notes=(*prepared.notes, note, *notes), origins=origins)
+
+
+def prepare_inspection(config: DataConfig, *, folder: Path) -> PreparedData:
+    """The same, with the splits as they are: no validation split is made.
 
     Raises:
         InputNotFoundError, UnavailableError, ConfigError, DataError: see the functions called.
@@ -82,21 +125,16 @@ def prepare_training(config: DataConfig, *, seed: int, folder: Path) -> Prepared
         task=source.task,
     )
     train = train_split(list(source.splits), task=source.task)
-    validation = split_roles(source.splits).validation
     rows = to_rows(
         source.splits,
         schema,
         drop_bad_rows=config.drop_bad_rows,
-        require_labels=(train, *validation[:1]),
+        require_labels=(train, *split_roles(source.splits).validation[:1]),
         folder=folder,
     )
-    splits, notes = rows.splits, [*source.notes, *schema.notes, *rows.notes]
-    if not validation:
-        splits, note = add_validation_split(
-            splits, fraction=config.validation_fraction, seed=seed, problem_type=schema.problem_type
-        )
-        notes.append(note)
-    return PreparedData(source, schema, splits, tuple(notes), _merged(source.dropped, rows.dropped))
+    notes = (*source.notes, *schema.notes, *rows.notes)
+    dropped = _merged(source.dropped, rows.dropped)
+    return PreparedData(source, schema, rows.splits, notes, dropped, rows.dropped_rows)
 
 
 def prepare_evaluation(config: DataConfig, schema: Schema, *, folder: Path) -> PreparedData:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from textune.data.columns import typed_tables
 from textune.data.delimited import check_delimiter, read_header, read_rows, rows_of_width, sniff_delimiter
 from textune.data.json_rows import read_json_document, read_json_lines
 from textune.data.lines import COMPRESSIONS, BadRows, batches_of
 from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_mean
+from textune.parquet import read_parquet
 
 FORMATS = {
     ".csv": "csv",
@@ -98,7 +97,7 @@ def read_batches(
         case "json":
             tables = typed_tables(read_json_document(path, bad), bad, batch_rows=batch_rows)
         case _:
-            tables = _parquet_tables(path, batch_rows)
+            tables = read_parquet(path, batch_rows=batch_rows)
     return Reader(tables, bad)
 
 
@@ -182,38 +181,3 @@ def _delimited_tables(
         yield pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
     if not found and not bad.dropped:
         raise DataError(f"{path}: found a header line ({', '.join(names)}) but no rows after it.")
-
-
-def _parquet_tables(path: Path, batch_rows: int) -> Iterator[pa.Table]:
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = _plain_schema(file.schema_arrow)
-            _check_names(schema.names, path)
-            for batch in file.iter_batches(batch_size=batch_rows):
-                table = pa.Table.from_batches([batch]).cast(schema)
-                table.validate(full=True)  # strings that are not UTF-8
-                if table.num_rows:
-                    yield table
-    except (pa.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError is what bad column names give
-        raise DataError(
-            f"{path}: expected a Parquet file, found a damaged one or another format ({error}).",
-            hint="Write or fetch the file again.",
-        ) from error
-
-
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema without encodings that `datasets` does not know; the features it wrote into the file stay."""
-    fields = []
-    for field in schema:
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if pa.types.is_string_view(kind):
-            kind = pa.string()
-        fields.append(pa.field(field.name, kind))
-    kept = {key: value for key, value in (schema.metadata or {}).items() if key == b"huggingface"}
-    return pa.schema(fields, metadata=kept or None)
-
-
-def _check_names(names: Sequence[str], path: Path) -> None:
-    repeated = [name for name, times in Counter(names).items() if times > 1]
-    if repeated:
-        raise DataError(f"{path}: column name {repeated[0]!r} is there twice.")

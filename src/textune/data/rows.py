@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,8 @@ class Rows:
     notes: tuple[str, ...]
     dropped: dict[str, dict[str, int]]
     """Dropped rows by split and reason; a row with several faults counts under the first."""
+    dropped_rows: dict[str, dict[str, list[int]]]
+    """Their 1-based numbers."""
 
 
 @dataclass
@@ -48,7 +49,8 @@ class _BadRows:
 
     findings: dict[tuple[str, str], array[int]] = field(default_factory=dict)
     """(split, what is wrong) -> 1-based row numbers."""
-    dropped: dict[str, Counter[str]] = field(default_factory=dict)
+    dropped: dict[str, dict[str, array[int]]] = field(default_factory=dict)
+    """Per split and reason, the 1-based numbers of the rows left out."""
     wrong_labels: dict[str, set[str]] = field(default_factory=dict)
     """Per split, the wrong labels that are named; there may be far more of them than anyone reads."""
 
@@ -68,11 +70,19 @@ class _BadRows:
             finding = f"{quoted(label)} is not a label of the training data.{near_name(label, schema.label_names)}"
         self.add(split, f"column {schema.label!r}: {finding}", [row_number])
 
-    def drop(self, split: str, reason: str, faulty: NDArray[np.bool_], *, good: NDArray[np.bool_]) -> None:
-        """Takes faulty rows out of `good` and counts those that were not out before."""
-        count = int((faulty & good).sum())
-        if count:
-            self.dropped.setdefault(split, Counter())[reason] += count
+    def drop(
+        self,
+        split: str,
+        reason: str,
+        faulty: NDArray[np.bool_],
+        *,
+        good: NDArray[np.bool_],
+        row_numbers: NDArray[np.int64],
+    ) -> None:
+        """Takes faulty rows out of `good` and notes those that were not out before."""
+        dropped = row_numbers[faulty & good].tolist()
+        if dropped:
+            self.dropped.setdefault(split, {}).setdefault(reason, array("q")).extend(dropped)
             good &= ~faulty
 
     def message(self, *, label_names: Sequence[str] = ()) -> str:
@@ -126,7 +136,12 @@ def to_rows(
             f"Some rows cannot be used:\n{bad.message(label_names=schema.label_names)}",
             hint="Correct these rows, or leave them out with --drop-bad-rows.",
         )
-    dropped = {name: dict(reasons) for name, reasons in bad.dropped.items()}
+    dropped_rows = {
+        name: {reason: numbers.tolist() for reason, numbers in reasons.items()} for name, reasons in bad.dropped.items()
+    }
+    dropped = {
+        name: {reason: len(numbers) for reason, numbers in reasons.items()} for name, reasons in dropped_rows.items()
+    }
     for name, reasons in dropped.items():
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         notes.append(f"{name}: {sum(reasons.values())} of {len(splits[name])} rows dropped ({counts})")
@@ -136,7 +151,7 @@ def to_rows(
         raise DataError(f"No row is left in split {listed(empty)}.{why}")
     from datasets import DatasetDict
 
-    return Rows(splits=DatasetDict(typed), notes=tuple(notes), dropped=dropped)
+    return Rows(splits=DatasetDict(typed), notes=tuple(notes), dropped=dropped, dropped_rows=dropped_rows)
 
 
 def texts_of(
@@ -303,7 +318,7 @@ def _typed_batches(
                 values.append(text)
                 blank = _is_blank(text)
                 bad.add(name, _text_finding(column), rows[blank] + 1)
-                bad.drop(name, reason, blank, good=good)
+                bad.drop(name, reason, blank, good=good, row_numbers=rows + 1)
         if encoder is not None:
             values.append(_checked_labels(batch, name, schema, encoder=encoder, rows=rows, bad=bad, good=good))
         if drop_bad_rows or not bad.findings:
@@ -323,13 +338,13 @@ def _checked_labels(
     """Encodes the labels of a batch; bad ones are added to `bad` and taken out of `good`."""
     labels = encoder.encode(batch.column(schema.label))
     bad.add(split, f"column {schema.label!r}: the label is empty (null, blank, NaN or -1)", rows[labels.missing] + 1)
-    bad.drop(split, "empty label", labels.missing, good=good)
+    bad.drop(split, "empty label", labels.missing, good=good, row_numbers=rows + 1)
     for row, label in zip(rows[labels.wrong_rows].tolist(), labels.wrong_labels, strict=True):
         bad.add_label(split, label, row + 1, schema=schema)
     wrong = np.zeros(len(rows), dtype=np.bool_)
     wrong[labels.wrong_rows] = True
     reason = "label not a finite number" if schema.problem_type == "regression" else "unknown label"
-    bad.drop(split, reason, wrong, good=good)
+    bad.drop(split, reason, wrong, good=good, row_numbers=rows + 1)
     return labels.values
 
 

@@ -120,6 +120,19 @@ def add_validation_split(
     return DatasetDict({**result, **others}), note
 
 
+def row_strata(
+    rows: Dataset, keys: NDArray[np.uint64], *, fraction: float, problem_type: ProblemType
+) -> NDArray[np.int64]:
+    """The stratum of each row, int64 [rows], 0 or more: see `add_validation_split`.
+
+    Args:
+        rows: typed, labelled rows.
+        keys: [rows] random numbers.
+        fraction: of a stratum that is to be at least one row; combinations of labels too rare for it are one stratum.
+    """
+    return _strata(rows, keys, fraction=fraction, problem_type=problem_type)[0]
+
+
 def choose_rows(
     strata: NDArray[np.int64], keys: NDArray[np.uint64], *, fraction: float, excluded: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from textune.cores import cores
 from textune.data.cache import cache_root, make_folder_once
 from textune.data.tokens import TokenRows
+from textune.errors import CheckpointError, panics_as_errors
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -124,8 +125,15 @@ def length_statistics(tokens: TokenRows) -> LengthStatistics:
 
 
 def _call(tokenizer: Any, texts: list[str], pairs: list[str] | None, **options: Any) -> dict[str, list[list[int]]]:
-    # verbose=False: no warning about long texts, which are counted and reported instead.
-    encoded = tokenizer(texts, pairs, return_attention_mask=False, padding=False, verbose=False, **options)
+    try:
+        with panics_as_errors():
+            # verbose=False: no warning about long texts, which are counted and reported instead.
+            encoded = tokenizer(texts, pairs, return_attention_mask=False, padding=False, verbose=False, **options)
+    except Exception as error:  # whatever a damaged vocabulary makes the tokenizer libraries raise
+        raise CheckpointError(
+            f"The tokenizer in {tokenizer.name_or_path!r} cannot encode the texts: {error}.",
+            hint="Copy or download the checkpoint again.",
+        ) from error
     return {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from textune.data.collate import Padding, pack, pad
+from textune.data.collate import Padding, copy_to, pack, pad
 from textune.data.tokens import Examples
 from textune.models.unpadded import unpadded, why_padded
 
@@ -33,7 +33,7 @@ def padded_forward(
 
     def run(examples: Examples) -> torch.Tensor:
         batch = pad(examples, padding)
-        logits: torch.Tensor = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+        logits: torch.Tensor = model(**{name: copy_to(tensor, device) for name, tensor in batch.items()}).logits
         return logits
 
     from textune.models.dropout import fast_dropout

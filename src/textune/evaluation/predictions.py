@@ -10,14 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from textune.data.tokens import IntArray, TokenRows
+from textune.data.tokens import Examples, IntArray, TokenRows
+from textune.errors import TextuneError
 from textune.evaluation.forward import Forward
+from textune.memory import free_memory, halved, is_out_of_memory
 from textune.models.losses import MULTI_LABEL, REGRESSION
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FloatArray = npt.NDArray[np.floating[Any]]
+# What a score in float32 may be at least, and at least away from one, where it is not rounded to that.
+_LEAST_SCORE, _LEAST_COMPLEMENT = 1e-45, 2.0**-25
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,22 @@ def predict_logits(
     batch_size: int,
     rows: IntArray | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_out_of_memory: Callable[[int], None] | None = None,
 ) -> FloatArray:
     """Runs a model, which is in evaluation mode, over rows: those of like length together, without gradients.
 
     Args:
         forward: examples -> logits.
+        batch_size: rows that are run together; half as many from the moment on when memory runs out.
         rows: row numbers (0-based) of those that are scored, at least one; None for all.
         on_progress: called with the number of rows done since the last call.
+        on_out_of_memory: called with the smaller number of rows that are run together from now on.
 
     Returns:
         float32 [num_rows, num_outputs], in the order of the rows.
+
+    Raises:
+        TextuneError: there is no memory for a single row.
     """
     import torch
 
@@ -66,9 +76,16 @@ def predict_logits(
     order = np.argsort(-tokens.lengths[rows], kind="stable")  # longest first: memory runs out at once or never
     logits: FloatArray | None = None
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            output = forward(tokens.take(rows[places])).float().cpu().numpy()
+        done = 0
+        while done < len(order):
+            places = order[done : done + batch_size]
+            output = _run_in_memory(forward, tokens.take(rows[places]))
+            if output is None:
+                batch_size = _smaller_batch(len(places))
+                if on_out_of_memory is not None:
+                    on_out_of_memory(batch_size)
+                continue
+            done += len(places)
             if logits is None:
                 logits = np.empty((len(order), output.shape[1]), np.float32)
             logits[places] = output
@@ -76,6 +93,46 @@ def predict_logits(
                 on_progress(len(places))
     assert logits is not None, "there is at least one row"
     return logits
+
+
+def _run_in_memory(forward: Forward, examples: Examples) -> FloatArray | None:
+    """Logits, float32 [num_examples, num_outputs]; None where memory ran out."""
+    try:
+        logits: FloatArray = forward(examples).float().cpu().numpy()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return logits
+
+
+def _smaller_batch(rows: int) -> int:
+    """Half of the rows for which there was no memory."""
+    free_memory()
+    if rows == 1:
+        raise TextuneError(
+            "There is no memory to score even one row alone.",
+            hint="Shorten the texts (--max-length 128 in training), take a smaller --model, or free memory elsewhere.",
+        )
+    return halved(rows)
+
+
+def logits_of_table(table: pa.Table, label_set: LabelSet) -> FloatArray:
+    """Logits that give the scores of a table of predictions, float32 [num_rows, num_outputs].
+
+    They are those of the model but for rounding, and where one label per row is given but for a constant in each row.
+
+    Args:
+        table: as `predictions_table` makes it, with the usual decision.
+    """
+    if label_set.problem_type == REGRESSION:
+        return table["prediction"].to_numpy().astype(np.float32)[:, None]
+    columns = [table[f"score_{name}"].to_numpy() for name in label_set.names]
+    scores = np.stack(columns, axis=1).astype(np.float64)
+    logits = np.log(np.maximum(scores, _LEAST_SCORE))
+    if label_set.problem_type == MULTI_LABEL:
+        logits -= np.log(np.maximum(1 - scores, _LEAST_COMPLEMENT))
+    return logits.astype(np.float32)
 
 
 def first_not_finite(logits: FloatArray) -> int | None:
@@ -108,6 +165,34 @@ def decide(logits: FloatArray, problem_type: str) -> npt.NDArray[Any]:
     return np.asarray(logits.argmax(axis=-1))
 
 
+@dataclass(frozen=True)
+class Decision:
+    """How logits become scores and predictions.
+
+    Attributes:
+        problem_type: transformers' name of it.
+        temperature: what logits are divided by first (`textune.evaluation.calibration`).
+        thresholds: the least score of a label that is given: one for the positive of two labels, [1], or one for each
+            of several per row, [num_labels]. None for the highest score, or one half.
+    """
+
+    problem_type: str
+    temperature: float = 1.0
+    thresholds: FloatArray | None = None
+
+    def scores(self, logits: FloatArray) -> FloatArray:
+        """As `to_scores`."""
+        return to_scores(logits if self.temperature == 1 else logits / self.temperature, self.problem_type)
+
+    def predictions(self, logits: FloatArray) -> npt.NDArray[Any]:
+        """As `decide`."""
+        if self.thresholds is None:
+            return decide(logits, self.problem_type)
+        if self.problem_type == MULTI_LABEL:
+            return (self.scores(logits) >= self.thresholds).astype(np.float32)
+        return (self.scores(logits)[:, 1] >= self.thresholds[0]).astype(np.int64)
+
+
 def name_labels(labels: npt.NDArray[Any], label_set: LabelSet) -> list[Any]:
     """Labels or predictions as names, lists of names, or numbers: what a person or a file is given."""
     if label_set.problem_type == REGRESSION:
@@ -123,20 +208,25 @@ def predictions_table(
     *,
     ids: Sequence[Any] | pa.Array | pa.ChunkedArray,
     labels: npt.NDArray[Any] | None = None,
+    decision: Decision | None = None,
 ) -> pa.Table:
     """The predictions as a table.
+
+    Args:
+        decision: how logits become scores and predictions; None for the usual way.
 
     Returns:
         `id`; `label` where labels are given; `prediction`; and for each label `score_NAME`, float32 (none for
         regression, whose prediction is the score).
     """
+    decision = decision or Decision(label_set.problem_type)
     # Said, not inferred: a batch in which every row has no label at all would else have lists of nothing.
     kinds = {REGRESSION: pa.float64(), MULTI_LABEL: pa.list_(pa.string())}
     kind = kinds.get(label_set.problem_type, pa.string())
     columns: dict[str, Any] = {"id": ids}
     if labels is not None:
         columns["label"] = pa.array(name_labels(labels, label_set), kind)
-    columns["prediction"] = pa.array(name_labels(decide(logits, label_set.problem_type), label_set), kind)
-    scores = to_scores(logits, label_set.problem_type)
+    columns["prediction"] = pa.array(name_labels(decision.predictions(logits), label_set), kind)
+    scores = decision.scores(logits)
     columns |= {f"score_{name}": scores[:, index] for index, name in enumerate(label_set.names)}
     return pa.table(columns)

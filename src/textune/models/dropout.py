@@ -67,7 +67,7 @@ class DropoutStream:
 
 
 class FastDropout(nn.Dropout):
-    """`nn.Dropout` with masks from a stream, where the values lie in the CPU's memory."""
+    """`nn.Dropout` with masks from a stream, where the values lie in the CPU's memory and nothing is compiled."""
 
     stream: DropoutStream
 
@@ -75,7 +75,7 @@ class FastDropout(nn.Dropout):
         """Same shape and type as `values`."""
         if not self.training or self.p == 0:
             return values
-        if values.device.type != "cpu":
+        if values.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(values)
         return values * self.stream.mask(values.numel(), self.p, values).view(values.shape)
 

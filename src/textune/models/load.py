@@ -140,7 +140,7 @@ def load_classifier(
     import torch
 
     tokenizer = load_tokenizer(folder)
-    config = _load_config(folder)
+    config = load_config(folder)
     stored_names = _stored_label_names(config)
     config.problem_type = problem_type
     config.num_labels = len(label_names) or 1
@@ -169,7 +169,7 @@ def load_trained(folder: Path) -> Classifier:
     Raises:
         CheckpointError: it has no trained head, or its weights do not fit.
     """
-    model, report = _load_model(folder, _load_config(folder))
+    model, report = _load_model(folder, load_config(folder))
     new = set(report["missing_keys"]) | {item[0] for item in report["mismatched_keys"]}
     if new:
         raise CheckpointError(
@@ -197,7 +197,12 @@ def save_classifier(classifier: Classifier, folder: Path, *, max_length: int) ->
         classifier.tokenizer.save_pretrained(temporary)
 
 
-def _load_config(folder: Path) -> Any:
+def load_config(folder: Path) -> Any:
+    """Reads a checked checkpoint folder's configuration.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
     from transformers import AutoConfig
 
     try:

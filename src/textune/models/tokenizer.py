@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.errors import CheckpointError, ConfigError
+from textune.errors import CheckpointError, ConfigError, panics_as_errors
 from textune.models.quiet import first_line, quiet_transformers
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        with quiet_transformers():
+        with quiet_transformers(), panics_as_errors():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         _check_vocabulary_file(tokenizer, folder)
     except Exception as error:  # the tokenizer libraries raise plain Exception for corrupt files

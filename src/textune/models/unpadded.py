@@ -205,11 +205,12 @@ def unpadded_where_possible(model: Any, *, dropout: DropoutStream | None = None)
 
 def _install_attention(model: PreTrainedModel, stack: ExitStack) -> str:
     """Returns the name of the attention that the model had."""
+    import torch
     from transformers import AttentionInterface, AttentionMaskInterface
 
     from textune.models.unpadded_attention import attend
 
-    AttentionInterface.register(_ATTENTION, attend)
+    AttentionInterface.register(_ATTENTION, torch.compiler.disable(attend))
     AttentionMaskInterface.register(_ATTENTION, lambda *_, **__: None)
     usual: str = model.config._attn_implementation
     stack.callback(model.set_attn_implementation, usual)
@@ -270,14 +271,18 @@ class _Hooks:
                 found = _without_padding(arguments, keywords)
                 if found is None:
                     self.layout = None
-                    model.config._attn_implementation = usual_attention
+                    attention(usual_attention)
                     return None
                 batch, others = found
                 arguments, keywords = (), {**encoder.arguments(batch), **others}
             self.layout = keywords["layout"]
             # Set before a call and not back after it: with gradient checkpointing the backward pass needs it, too.
-            model.config._attn_implementation = _ATTENTION
+            attention(_ATTENTION)
             return arguments, keywords
+
+        def attention(name: str) -> None:
+            if model.config._attn_implementation != name:  # setting it takes longer than a small layer
+                model.config._attn_implementation = name
 
         self._stack.callback(model.register_forward_pre_hook(before, with_kwargs=True).remove)
 

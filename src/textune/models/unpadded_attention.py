@@ -21,6 +21,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from textune.data.collate import copy_to
 from textune.data.tokens import IntArray
 from textune.models.dropout import MaskSource, TorchMasks
 
@@ -86,7 +87,7 @@ class Layout:
         self.row_lengths = self._tensor(lengths)
 
     def _tensor(self, values: Any) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device)
+        return copy_to(torch.from_numpy(values), self.device)
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -333,9 +334,9 @@ def attend(
         head_rows = (x.reshape(-1, x.shape[-1]) for x in (q, k, v))
         output = BlockAttention.apply(*head_rows, layout, window, scaling, dropout)  # type: ignore[no-untyped-call]
         return output.view(1, -1, query.shape[1], query.shape[-1]), None
-    by_length = _variable_length_attention(query.device, query.dtype)
-    if by_length is not None and not dropout:
-        return by_length(q, k, v, layout=layout, window=window, scale=scaling)[None], None
+    kernel = _variable_length_kernel(query.device, query.dtype)
+    if kernel is not None and not dropout:
+        return attend_by_length(kernel, q, k, v, layout=layout, window=window, scale=scaling)[None], None
     return attend_padded(q, k, v, layout=layout, window=window, scale=scaling, dropout=dropout)[None], None
 
 
@@ -378,9 +379,31 @@ def attend_padded(
     return output.transpose(1, 2).flatten(0, 1).index_select(0, real)
 
 
+def attend_by_length(
+    kernel: Callable[..., Any],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    layout: Layout,
+    window: int | None,
+    scale: float,
+) -> torch.Tensor:
+    """Attention by a kernel that knows where texts end, torch's `varlen_attn`; shapes as in `attend_padded`."""
+    edges, longest = layout.edges, int(layout.lengths.max())
+    output = kernel(
+        *(query.contiguous(), key.contiguous(), value.contiguous(), edges, edges, longest, longest),
+        scale=scale,
+        window_size=(-1, -1) if window is None else (window, window),
+        enable_gqa=layout.num_heads != layout.num_key_heads,
+    )
+    assert isinstance(output, torch.Tensor)
+    return output
+
+
 @cache
-def _variable_length_attention(device: torch.device, dtype: torch.dtype) -> Callable[..., torch.Tensor] | None:
-    """torch's attention over texts one behind the other, without dropout; None where torch or the hardware has none."""
+def _variable_length_kernel(device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
+    """torch's kernel for texts one behind the other, without dropout; None where torch or the hardware has none."""
     if device.type != "cuda" or dtype.itemsize != 2 or torch.cuda.get_device_capability(device) < (8, 0):
         return None
     try:
@@ -389,18 +412,4 @@ def _variable_length_attention(device: torch.device, dtype: torch.dtype) -> Call
         return None
     if not {"scale", "window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters):
         return None
-
-    def attend_by_length(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, layout: Layout, window: int | None, scale: float
-    ) -> torch.Tensor:
-        edges, longest = layout.edges, int(layout.lengths.max())
-        output = varlen_attn(
-            *(query.contiguous(), key.contiguous(), value.contiguous(), edges, edges, longest, longest),
-            scale=scale,
-            window_size=(-1, -1) if window is None else (window, window),
-            enable_gqa=layout.num_heads != layout.num_key_heads,
-        )
-        assert isinstance(output, torch.Tensor)
-        return output
-
-    return attend_by_length
+    return varlen_attn

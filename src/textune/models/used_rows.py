@@ -66,6 +66,20 @@ class UsedRows:
             self.weight.copy_(self._whole.weight[self._rows])
         self._untrained, self.decay = None, 1.0
 
+    @contextlib.contextmanager
+    def loading(self, decay: float) -> Iterator[None]:
+        """Inside the block the whole table becomes that of a checkpoint, until which the unused rows decayed by `decay`.
+
+        Where they are what this model's rows become by that, further decay is taken of these, as if nothing had been.
+        """
+        untrained = self._whole.weight.detach().clone()
+        yield
+        self.read()
+        with torch.no_grad():
+            expected = (untrained * decay).index_copy_(0, self._rows, self.weight)
+        if torch.equal(expected, self._whole.weight):
+            self._untrained, self.decay = untrained, decay
+
     def write_back(self) -> None:
         """Puts the trained rows into the whole table, and decays the others."""
         weight = self._whole.weight

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from textune.errors import CheckpointError
+from textune.errors import CheckpointError, panics_as_errors
 
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -44,9 +44,9 @@ def check_safetensors(file: Path, *, name: str) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="numpy") as opened:
+        with panics_as_errors(), safe_open(file, framework="numpy") as opened:
             opened.keys()
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise CheckpointError(
             f"--model: {name!r}: {file.name} is cut short or damaged: {error}.", hint="Copy or download it again."
         ) from error

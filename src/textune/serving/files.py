@@ -141,7 +141,9 @@ def _predict(
     texts, pairs = texts_of(batch, schema, first_row=int(numbers[0]))
     id_column = next((name for name in (schema.id, "id") if name in batch.column_names), None)
     ids = pa.array(numbers) if id_column is None else batch.column(id_column)
-    result = predictions_table(predictor.logits(texts, pairs), predictor.label_set, ids=ids)
+    result = predictions_table(
+        predictor.logits(texts, pairs), predictor.label_set, ids=ids, decision=predictor.decision
+    )
     if not with_input:
         return result
     if id_column not in {None, "id"}:

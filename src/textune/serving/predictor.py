@@ -19,16 +19,15 @@ from textune.environment import find_device
 from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, did_you_mean
 from textune.evaluation.forward import fastest_forward
 from textune.evaluation.predictions import (
+    Decision,
     FloatArray,
     LabelSet,
-    decide,
     first_not_finite,
     name_labels,
     predict_logits,
-    to_scores,
 )
+from textune.evaluation.stored_calibration import choose_decision
 from textune.files import read_json
-from textune.models.layers import lay_out_for_prediction
 from textune.models.load import Classifier, find_checkpoint, load_trained
 from textune.models.tokenizer import max_tokens
 from textune.run import Run
@@ -70,6 +69,7 @@ class Predictor:
         label_set: what its outputs stand for.
         schema: the columns of the data it was trained on; None for a checkpoint that textune did not train.
         arithmetic: what scores are computed in, and why.
+        decision: how the model's outputs become scores and labels.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Predictor:
         device: torch.device,
         batch_size: int = 32,
         precision: str = "fp32",
+        decision: Decision | None = None,
     ) -> None:
         self._classifier = classifier
         self._batch_size = batch_size
@@ -90,13 +91,16 @@ class Predictor:
         if self.arithmetic.precision == "bf16":
             _round_weights(classifier.model)
         elif device.type == "cpu":
-            lay_out_for_prediction(classifier.model)
+            from textune.models.packed_linear import pack_linear_layers
+
+            pack_linear_layers(classifier.model)
         padding = Padding.of(classifier.tokenizer)
         # Nobody else runs this model: it stays prepared, also while Python shuts down.
         prepared = ExitStack()
         self._forward = prepared.enter_context(fastest_forward(classifier.model, padding=padding, device=device))
         weakref.finalize(self, prepared.close)
         self.label_set = LabelSet.of_model(classifier.model)
+        self.decision = decision or Decision(self.label_set.problem_type)
         self.schema = schema
 
     @classmethod
@@ -107,6 +111,8 @@ class Predictor:
         batch_size: int = 32,
         device: str = "auto",
         precision: str = "fp32",
+        calibrated: bool = False,
+        threshold: str | float | None = None,
     ) -> Predictor:
         """Loads a run's model, or any checkpoint with a classification head.
 
@@ -116,11 +122,17 @@ class Predictor:
             device: `auto`, `cpu`, `cuda`, ...
             precision: what scores are computed in: `fp32`, `bf16`, or `auto`: bf16 where it is clearly faster here. In
                 bf16 scores move by up to some hundredths, and a prediction near the threshold may be another.
+            calibrated: divide the model's outputs by the temperature that was fitted on validation, so that a score
+                says how often such a prediction is right. Labels stay the same.
+            threshold: from which score on the positive one of two labels, or each of several per text, is given: a
+                number, or what was chosen on validation for `f1`, `precision:0.9` or `recall:0.95`. None for the
+                label with the highest score, or one half.
 
         Raises:
-            ConfigError: no such device or precision, or a batch size below 1.
+            ConfigError: no such device or precision, a batch size below 1, or a threshold that cannot be had.
             InputNotFoundError, UnavailableError: there is no such run or model.
-            CheckpointError: the run has not finished, or the checkpoint has no trained head.
+            CheckpointError: the run has not finished, the checkpoint has no trained head, or no temperature or
+                thresholds are stored with it.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected at least 1, found {batch_size}.")
@@ -130,7 +142,15 @@ class Predictor:
         found = find_device(device)
         classifier = load_trained(folder)
         classifier.model.to(found)
-        return cls(classifier, schema=schema, device=found, batch_size=batch_size, precision=precision)
+        decision = choose_decision(
+            folder,
+            LabelSet.of_model(classifier.model),
+            calibrated=calibrated,
+            threshold=None if threshold is None else str(threshold),
+        )
+        return cls(
+            classifier, schema=schema, device=found, batch_size=batch_size, precision=precision, decision=decision
+        )
 
     def predict(self, texts: Iterable[Text]) -> list[Prediction]:
         """Predicts texts, or pairs given as (text, text_pair) or {"text": ..., "text_pair": ...}.
@@ -151,8 +171,8 @@ class Predictor:
         if self.schema is not None:
             _check_kind(pairs_expected=self.schema.text_pair is not None, pairs_found=seconds is not None)
         logits = self.logits(firsts, seconds)
-        scores = to_scores(logits, self.label_set.problem_type)
-        labels = name_labels(decide(logits, self.label_set.problem_type), self.label_set)
+        scores = self.decision.scores(logits)
+        labels = name_labels(self.decision.predictions(logits), self.label_set)
         return [
             Prediction(label, {name: float(value) for name, value in zip(self.label_set.names, row, strict=False)})
             for label, row in zip(labels, scores, strict=True)
@@ -232,7 +252,10 @@ def _schema(path: Path) -> Schema:
     schema = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(schema, dict):
         raise CheckpointError(f"{path}: expected the columns of training under `schema`; there are none.")
-    return Schema.from_json(schema)
+    try:
+        return Schema.from_json(schema)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}") from error
 
 
 def _split_pairs(texts: Sequence[Text]) -> tuple[list[str], list[str] | None]:

@@ -30,6 +30,18 @@ class Callback:
     def on_update(self, state: TrainingState) -> None:
         """When the weights are updated and the gradient is still there."""
 
+    def on_skip(self, state: TrainingState, record: Record) -> None:
+        """When a step is left out, because its loss or gradient is not finite.
+
+        `record` holds step, epoch, the reason in words, and the `ids` and `row_numbers` of its rows.
+        """
+
+    def on_out_of_memory(self, state: TrainingState, record: Record) -> None:
+        """When a step that found no memory is about to be tried again in smaller passes.
+
+        `record` holds step, epoch, the phase in words, and `micro_batch_size`, now the rows of the largest pass.
+        """
+
     def on_step(self, state: TrainingState) -> None:
         """After each update of the weights. Keep it quick."""
 

@@ -3,7 +3,7 @@
     checkpoints/step-N/model.safetensors       fp32 weights by parameter name
                        optimizer.safetensors   AdamW's moments: `exp_avg/NAME`, `exp_avg_sq/NAME`, `step/NAME`
                        state.json              textune.training.state.TrainingState
-                       manifest.json           written last: format version, size and SHA-256 of every file
+                       manifest.json           written last: format version, size and SHA-256 of every file, its own
 
 A folder without manifest.json, or whose files differ from it, is not a checkpoint. `CheckpointFolders` may give the
 folders another name and more files.
@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.errors import CheckpointError, DataError, InputNotFoundError
-from textune.files import read_json, replacing_folder, write_json
+from textune.files import clear_unfinished, json_text, read_json, remove_folder, replacing_folder
+from textune.training.recovery import require_finite_weights
 from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class CheckpointFolders:
     Attributes:
         prefix: `PREFIX-N` is the folder of step N.
         with_optimizer: whether the optimiser's moments are kept, without which training cannot go on.
-        add_files: writes further files into the folder it is given, before the manifest; None for none.
+        add_files: writes further files into the folder it is given, at the step boundary; None for none.
     """
 
     prefix: str = "step"
@@ -48,8 +49,87 @@ class CheckpointFolders:
     def folder(self, root: Path, step: int) -> Path:
         return root / f"{self.prefix}-{step}"
 
+    def clear_unfinished(self, root: Path) -> None:
+        """Takes away what a killed process left; a run has one writer."""
+        clear_unfinished(root, names=f"{self.prefix}-*")
+
 
 STEP_FOLDERS = CheckpointFolders()
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A checkpoint of a past step boundary that is still to be committed.
+
+    Attributes:
+        target: the folder it will be.
+        temporary: the folder it is written in, with its small files.
+        weights: by parameter name, contiguous.
+        moments: as OPTIMIZER_FILE holds them; None without.
+        finish: takes the temporary folder away, or makes it the target.
+    """
+
+    target: Path
+    temporary: Path
+    weights: dict[str, torch.Tensor]
+    moments: dict[str, torch.Tensor] | None
+    finish: ExitStack
+
+    def commit(self) -> None:
+        """Writes, syncs and renames.
+
+        Raises:
+            OutputError, StorageError: it cannot be written; older checkpoints are as they were.
+        """
+        from safetensors.torch import save_file
+
+        with self.finish:
+            # transformers reads weights only where this says how they are laid out.
+            save_file(self.weights, self.temporary / "model.safetensors", metadata={"format": "pt"})
+            if self.moments is not None:
+                save_file(self.moments, self.temporary / OPTIMIZER_FILE)
+            files = {file.name: _digest(file) for file in sorted(self.temporary.iterdir())}
+            manifest = json_text(_sealed({"format_version": FORMAT_VERSION, "files": files}))
+            (self.temporary / "manifest.json").write_text(manifest, encoding="utf-8")
+
+
+def begin_checkpoint(
+    root: Path,
+    state: TrainingState,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    folders: CheckpointFolders = STEP_FOLDERS,
+    copied: bool,
+) -> Pending:
+    """Takes hold of the state at a step boundary; `Pending.commit` makes `root/PREFIX-N` of it.
+
+    Args:
+        copied: whether weights and moments are copied, so that training may go on before they are written.
+
+    Raises:
+        TrainingError: something in weights or moments is not finite.
+        OutputError, StorageError: it cannot be written; older checkpoints are as they were.
+    """
+    require_finite_weights(model, optimizer)
+    target = folders.folder(root, state.step)
+    folders.clear_unfinished(root)
+    with ExitStack() as stack:
+        size = checkpoint_bytes(model, optimizer, folders=folders)
+        temporary = stack.enter_context(replacing_folder(target, num_bytes=size))
+        # Neither the names nor the contents need to be safe before the whole folder is.
+        (temporary / "state.json").write_text(json_text(state.as_json()), encoding="utf-8")
+        if folders.add_files is not None:
+            folders.add_files(temporary)
+        fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        weights = {
+            name: _held(tensor, copied=copied and name not in fixed) for name, tensor in model_tensors(model).items()
+        }
+        moments = None
+        if folders.with_optimizer:
+            tensors = _optimizer_tensors(model, optimizer)
+            moments = {name: _held(tensor, copied=copied) for name, tensor in tensors.items()}
+        return Pending(target, temporary, weights, moments, stack.pop_all())
 
 
 def save_checkpoint(
@@ -65,30 +145,32 @@ def save_checkpoint(
     Raises:
         OutputError, StorageError: it cannot be written; older checkpoints are as they were.
     """
-    from safetensors.torch import save_file
+    pending = begin_checkpoint(root, state, model, optimizer, folders=folders, copied=False)
+    pending.commit()
+    return pending.target
 
-    target = folders.folder(root, state.step)
-    for leftover in root.glob(f".{folders.prefix}-*.tmp-*"):  # of a process that was killed; a run has one writer
-        shutil.rmtree(leftover, ignore_errors=True)
-    with replacing_folder(target) as temporary:
-        # transformers reads weights only where this says how they are laid out.
-        save_file(_contiguous(model_tensors(model)), temporary / "model.safetensors", metadata={"format": "pt"})
-        if folders.with_optimizer:
-            save_file(_contiguous(_optimizer_tensors(model, optimizer)), temporary / OPTIMIZER_FILE)
-        write_json(temporary / "state.json", state.as_json())
-        if folders.add_files is not None:
-            folders.add_files(temporary)
-        files = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
-        write_json(temporary / "manifest.json", {"format_version": FORMAT_VERSION, "files": files})
-    return target
+
+def checkpoint_bytes(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, folders: CheckpointFolders = STEP_FOLDERS
+) -> int:
+    """About how large a checkpoint is: its weights, and two moments for each that is trained."""
+    weights = sum(tensor.nbytes for tensor in model_tensors(model).values())
+    trained = sum(parameter.nbytes for group in optimizer.param_groups for parameter in group["params"])
+    return weights + (2 * trained if folders.with_optimizer else 0)
 
 
 def committed(root: Path, *, folders: CheckpointFolders = STEP_FOLDERS) -> list[int]:
     """The steps that have a committed checkpoint, oldest first. Their contents are not verified here."""
+    steps = found(root, folders=folders)
+    return [step for step in steps if (folders.folder(root, step) / "manifest.json").is_file()]
+
+
+def found(root: Path, *, folders: CheckpointFolders = STEP_FOLDERS) -> list[int]:
+    """The steps that have a folder, oldest first; one without a manifest is damaged, or another program's."""
     if not root.is_dir():
         return []
     name = re.compile(rf"{re.escape(folders.prefix)}-(\d+)")
-    names = (name.fullmatch(folder.name) for folder in root.iterdir() if (folder / "manifest.json").is_file())
+    names = (name.fullmatch(folder.name) for folder in root.iterdir() if folder.is_dir())
     return sorted(int(match[1]) for match in names if match)
 
 
@@ -96,7 +178,7 @@ def remove_old(root: Path, *, keep: int, best: int | None, folders: CheckpointFo
     """Removes all checkpoints but the last `keep` and the best."""
     for step in committed(root, folders=folders)[:-keep]:
         if step != best:
-            shutil.rmtree(folders.folder(root, step))
+            remove_folder(folders.folder(root, step))
 
 
 def verify(folder: Path) -> None:
@@ -129,7 +211,15 @@ def _listed_files(folder: Path) -> dict[str, Any]:
     files = manifest.get("files") if version is not None else None
     if not isinstance(files, dict) or not set(files) >= FILES - {OPTIMIZER_FILE}:
         raise _damaged(folder, "manifest.json does not list the files of a checkpoint")
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
+    if json_text(_sealed(content)) != (folder / "manifest.json").read_text(encoding="utf-8"):
+        raise _damaged(folder, "manifest.json has been cut short or altered")
     return files
+
+
+def _sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """With its own hash, so that damage to it is not taken for damage to a file."""
+    return {**manifest, "sha256": hashlib.sha256(json_text(manifest).encode()).hexdigest()}
 
 
 def _damaged(folder: Path, what: str) -> CheckpointError:
@@ -160,11 +250,19 @@ def load_weights(folder: Path, model: torch.nn.Module) -> None:
             tensor.copy_(stored[name])
 
 
-def load_optimizer(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(
+    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, partly: bool = False
+) -> list[str]:
     """Copies a verified checkpoint's moments into the optimiser; its settings stay as they are.
 
+    Args:
+        partly: leave out the moments of parameters that are not trained here, or have other shapes.
+
+    Returns:
+        The names of the parameters whose moments were left out.
+
     Raises:
-        CheckpointError: there are none in the checkpoint, or those of other parameters.
+        CheckpointError: there are none in the checkpoint, or those of other parameters or shapes.
     """
     from safetensors.torch import load_file
 
@@ -178,13 +276,20 @@ def load_optimizer(folder: Path, model: torch.nn.Module, optimizer: torch.optim.
     names = _parameter_names(model, optimizer)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     index = {names[parameter]: number for number, parameter in enumerate(trained)}
-    state: dict[int, dict[str, torch.Tensor]] = {}
+    found: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in load_file(file).items():
         moment, _, name = key.partition("/")
-        if name not in index:
-            raise CheckpointError(f"The checkpoint {str(folder)!r} belongs to another training: it trains {name!r}.")
-        state.setdefault(index[name], {})[moment] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": settings["param_groups"]})
+        found.setdefault(name, {})[moment] = tensor
+    odd = [
+        name
+        for name, moments in found.items()
+        if name not in index or any(item.ndim and item.shape != trained[index[name]].shape for item in moments.values())
+    ]
+    if odd and not partly:
+        raise CheckpointError(f"The checkpoint {str(folder)!r} belongs to another training: it trains {odd[0]!r}.")
+    state = {index[name]: moments for name, moments in found.items() if name not in odd}
+    optimizer.load_state_dict({"state": {**settings["state"], **state}, "param_groups": settings["param_groups"]})
+    return odd
 
 
 def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -194,8 +299,13 @@ def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach() for name, tensor in {**dict(model.named_parameters()), **buffers}.items()}
 
 
-def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+def _held(tensor: torch.Tensor, *, copied: bool) -> torch.Tensor:
+    """A contiguous tensor on the CPU, which stays as it is if it is a copy."""
+    import torch
+
+    if not copied:
+        return tensor.cpu().contiguous()
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
 
 
 def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

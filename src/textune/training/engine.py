@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import textwrap
+import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.data.tokens import Examples
-from textune.errors import CheckpointError
+from textune.errors import CheckpointError, ConfigError
 from textune.evaluation.forward import Forward, padded_forward, unpadded_forward, why_batches_are_padded
 from textune.training.allocator import keep_freed_memory
 from textune.training.precision import Arithmetic
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from textune.data.tokens import TokenRows
     from textune.models.dropout import DropoutStream
     from textune.models.used_rows import UsedRows
+    from textune.training.compiled import CompiledLayers
     from textune.training.working_copies import WorkingCopies
 
 
@@ -39,6 +44,7 @@ class Engine:
         used: the rows of the embedding table that are trained; None for all.
         copies: the weights in low precision that passes read; None where they read the model's own.
         dropout: the source of dropout masks; None for torch's own.
+        compiled: the layers as torch.compile makes them; None where they run as they are.
         notes: what was chosen, and why, one line each.
     """
 
@@ -48,6 +54,7 @@ class Engine:
     used: UsedRows | None
     copies: WorkingCopies | None
     dropout: DropoutStream | None
+    compiled: CompiledLayers | None
     notes: tuple[str, ...]
 
     @contextlib.contextmanager
@@ -65,7 +72,11 @@ class Engine:
             self.dropout.reseed(torch.initial_seed())  # what the loop has seeded torch's generators with for this step
         if self.copies is not None:
             self.copies.refresh()
-        with self.trained_weights(), self.copies.in_place() if self.copies is not None else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.trained_weights())
+            for part in (self.copies, self.compiled):
+                if part is not None:
+                    stack.enter_context(part.in_place())
             yield
 
     def logits(self, examples: Examples) -> torch.Tensor:
@@ -80,17 +91,35 @@ class Engine:
         if self.copies is not None:
             self.copies.collect_gradients()
 
+    def drop_gradients(self) -> None:
+        """Forgets what a pass that did not come to its end has left."""
+        if self.copies is not None:
+            self.copies.drop_gradients()
+
     def watch(self, optimizer: torch.optim.Optimizer) -> None:
         """Notes what each update decays the weights by, for those that the optimiser does not know of."""
         if self.used is None:
             return
         used = self.used
-        group = next(item for item in optimizer.param_groups if any(weight is used.weight for weight in item["params"]))
+        groups = enumerate(optimizer.param_groups)
+        number = next(number for number, item in groups if any(weight is used.weight for weight in item["params"]))
 
         def note(*_: object) -> None:
+            group = optimizer.param_groups[number]  # loading moments makes new ones
             used.decay *= 1 - group["lr"] * group["weight_decay"]
 
         optimizer.register_step_post_hook(note)
+
+    @property
+    def untrained_decay(self) -> float:
+        """What the embeddings that are not trained are to be multiplied with by now."""
+        return 1.0 if self.used is None else self.used.decay
+
+    @contextlib.contextmanager
+    def loading(self, untrained_decay: float) -> Iterator[None]:
+        """Inside the block the model gets the weights of a checkpoint, until which the untrained ones had decayed so."""
+        with self.used.loading(untrained_decay) if self.used is not None else contextlib.nullcontext():
+            yield
 
     def settle(self) -> None:
         """Brings the whole model up to date."""
@@ -112,6 +141,10 @@ def build_engine(
 
     Args:
         tokens: the training split, for the token ids that occur in it.
+
+    Raises:
+        CheckpointError: the tokenizer gives ids for which the model has no embedding.
+        ConfigError: the architecture has no gradient checkpointing.
     """
     import torch
 
@@ -121,10 +154,13 @@ def build_engine(
     notes = []
     if config.keep_memory and device.type == "cpu":
         keep_freed_memory()
+    stack = contextlib.ExitStack()
     if config.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        stack.enter_context(_gradient_checkpointing(model))
         notes.append("activations are computed again in the backward pass (gradient checkpointing)")
-    dropout = DropoutStream(0) if config.fast_dropout and device.type == "cpu" else None
+    # What is computed again has to meet the same masks: torch's generator can be set back for that.
+    fast = config.fast_dropout and device.type == "cpu" and not model.is_activation_checkpointing
+    dropout = DropoutStream(0) if fast else None
     reason = why_batches_are_padded(model, padding) if config.unpadded else "engine.unpadded is false"
     if reason is None:
         opened = unpadded_forward(model, device=device, dropout=dropout)
@@ -140,8 +176,51 @@ def build_engine(
     if arithmetic.precision == "bf16" and config.working_copies:
         with used.in_place() if used is not None else contextlib.nullcontext():
             copies = WorkingCopies(model, torch.bfloat16)
-    with opened as forward:
-        yield Engine(device, arithmetic, forward, used, copies, dropout, tuple(notes))
+    with stack, opened as forward:
+        engine = Engine(device, arithmetic, forward, used, copies, dropout, None, tuple(notes))
+        yield _compile(engine, model, tokens) if config.compile else engine
+
+
+@contextlib.contextmanager
+def _gradient_checkpointing(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block layers keep their inputs only, and compute again what the backward pass needs."""
+    if not model.supports_gradient_checkpointing:
+        raise ConfigError(f"engine.gradient_checkpointing: {type(model).__name__} does not have it.")
+    before = model.is_activation_checkpointing
+    model.activation_checkpointing_enable()
+    try:
+        yield
+    finally:
+        if not before:
+            model.activation_checkpointing_disable()
+
+
+def _compile(engine: Engine, model: PreTrainedModel, tokens: TokenRows) -> Engine:
+    """The engine with compiled layers, tried on two passes; as it was where there is no compiler or it fails."""
+    import torch
+
+    from textune.training.compiled import CompiledLayers
+
+    compiled = dataclasses.replace(engine, compiled=CompiledLayers(model))
+    longest_first = np.argsort(-tokens.lengths)
+    training, began = model.training, time.perf_counter()
+    model.train()
+    try:
+        for rows in (longest_first[:2], longest_first[-3:]):  # a second size shows it that sizes differ
+            with warnings.catch_warnings(action="ignore"), compiled.step():  # about its own insides
+                torch.autograd.backward(compiled.logits(tokens.take(rows)).sum())
+                compiled.end_pass()
+    except Exception as error:  # compilers fail in many ways; training can do without
+        what = textwrap.shorten(str(error), 200, placeholder=" ...")
+        note = f"not compiled, since torch.compile failed: {type(error).__name__}: {what}"
+        compiled = engine
+    else:
+        note = f"compiled the layers in {time.perf_counter() - began:.0f} s"
+    finally:
+        model.train(training)
+        with engine.trained_weights():
+            model.zero_grad(set_to_none=True)
+    return dataclasses.replace(compiled, notes=(*engine.notes, note))
 
 
 def _used_rows(model: PreTrainedModel, tokens: TokenRows, padding: Padding) -> UsedRows | None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from textune.errors import TrainingError
+from textune.errors import Interrupted, TrainingError
+from textune.memory import free_memory
 from textune.seeds import derive_seed
 from textune.training.callbacks import Callback
-from textune.training.checkpoint import STEP_FOLDERS, CheckpointFolders, remove_old, save_checkpoint
+from textune.training.checkpoint import STEP_FOLDERS, CheckpointFolders
 from textune.training.optimizer import clip_gradients, set_learning_rate
 from textune.training.parallel import ALONE, Processes
 from textune.training.precision import overflowed
+from textune.training.recovery import ShortOfMemoryError, back_off, not_finite, share_of_loss, whole_update
+from textune.training.saving import Saver
 from textune.training.schedule import Schedule
 from textune.training.state import TrainingState
 from textune.training.work import Step, Work
@@ -36,11 +40,17 @@ class Selection:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Steps between two logs, evaluations and checkpoints."""
+    """Steps between two logs, evaluations and checkpoints.
+
+    Attributes:
+        checkpoint: None where the clock decides.
+        checkpoint_seconds: seconds between two checkpoints; None where steps decide.
+    """
 
     log: int
     evaluation: int
-    checkpoint: int
+    checkpoint: int | None
+    checkpoint_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,12 @@ class Setup:
         evaluate: None where nothing is evaluated.
         keep_checkpoints: how many of the last checkpoints stay besides the best; None for all.
         folders: how checkpoints are called, and what lies in them besides weights, moments and state.
+        background_bytes: checkpoints of so many bytes or more are written by a thread while training goes on, and
+            callbacks hear of them when they are committed; None: never.
         processes: those that train together; the main one alone writes.
         scaler: of fp16's losses; None where there is none.
+        skip_bad_steps: updates of the whole training that may be left out because they are not finite.
+        smaller_passes: whether a step that finds no memory is tried again in smaller passes.
     """
 
     model: torch.nn.Module
@@ -71,8 +85,11 @@ class Setup:
     checkpoints: Path
     keep_checkpoints: int | None
     folders: CheckpointFolders = STEP_FOLDERS
+    background_bytes: int | None = None
     processes: Processes = ALONE
     scaler: torch.amp.GradScaler | None = None
+    skip_bad_steps: int = 0
+    smaller_passes: bool = True
 
 
 def train(setup: Setup, *, callbacks: Sequence[Callback] = (), state: TrainingState | None = None) -> TrainingState:
@@ -88,17 +105,34 @@ def train(setup: Setup, *, callbacks: Sequence[Callback] = (), state: TrainingSt
         state: where training stands; None for the beginning of one as long as the schedule.
 
     Raises:
-        TrainingError: the loss or the gradient of a batch is not finite; the weights are those of the step before. Or
-            an epoch has no batch.
+        TrainingError: the loss or the gradient of a batch is not finite, or one row alone finds no memory; the weights
+            are those of the step before. Or an epoch has no batch.
         OutputError, StorageError: a checkpoint cannot be written.
+        Interrupted: a callback asked for it; the last step is committed and training can go on from it.
     """
     if state is None:
         assert setup.schedule is not None, "the schedule or the state says how long training is"
         state = TrainingState(total_steps=setup.schedule.total_steps)
-    window = _Window()
+    if setup.scaler is not None and state.loss_scale is not None:
+        setup.scaler.load_state_dict(state.loss_scale)
     for callback in callbacks:
         callback.on_train_begin(state)
     setup.processes.agree(state)
+    with Saver(setup, callbacks) as saver:
+        if state.evaluation_due:
+            state.evaluation_due, state.requests.evaluate = False, True
+            _report(setup, state, saver, intervals=setup.intervals)
+        _train_epochs(setup, state, saver)
+        saver.tell(state, wait=True)
+    setup.work.settle()
+    for callback in callbacks:
+        callback.on_train_end(state)
+    return state
+
+
+def _train_epochs(setup: Setup, state: TrainingState, saver: Saver) -> None:
+    """From where the state stands to the end of training."""
+    callbacks = saver.callbacks
     while not _finished(state):
         for callback in callbacks:
             callback.on_epoch_begin(state)
@@ -112,27 +146,29 @@ def train(setup: Setup, *, callbacks: Sequence[Callback] = (), state: TrainingSt
             state.step_in_epoch += 1
             state.examples += step.num_rows
             state.tokens += step.num_tokens
-            state.loss = update.loss
             seconds = time.perf_counter() - began
             state.seconds += seconds
-            window.add(update, step.num_rows, seconds)
+            if not update.skipped:
+                state.note_update(
+                    loss=update.loss,
+                    grad_norm=update.grad_norm,
+                    learning_rate=update.learning_rate,
+                    rows=step.num_rows,
+                    seconds=seconds,
+                )
             for callback in callbacks:
                 callback.on_step(state)
-            _report(setup, state, window, callbacks, intervals=setup.intervals)
+            _report(setup, state, saver, intervals=setup.intervals)
             if _finished(state) or state.requests.end_epoch:
                 break
         else:
             _require_steps(state, start)
         for callback in callbacks:
             callback.on_epoch_end(state)
-        _report(setup, state, window, callbacks, intervals=None)
+        _report(setup, state, saver, intervals=None)
         if not _finished(state) or state.step_in_epoch == setup.work.steps_per_epoch:
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
         state.requests.end_epoch = False
-    setup.work.settle()
-    for callback in callbacks:
-        callback.on_train_end(state)
-    return state
 
 
 @dataclass(frozen=True)
@@ -140,18 +176,48 @@ class Update:
     """One update: mean loss of the step, norm of its gradient before clipping, learning rate.
 
     With fp16 the norm may be infinite: the gradient overflowed, and the weights stayed as they were.
+
+    Attributes:
+        skipped: loss or norm are not finite, and the update was left out.
     """
 
     loss: float
     grad_norm: float
     learning_rate: float
+    skipped: bool = False
 
 
 def training_step(setup: Setup, state: TrainingState, step: Step, *, callbacks: Sequence[Callback] = ()) -> Update:
-    """Updates the weights once.
+    """Updates the weights once, or leaves the update out where that is allowed.
+
+    Where memory runs out, the step is tried again from its beginning with passes of half as many rows, which later
+    steps keep: it ends with the bits of a training that began with such passes.
 
     Raises:
-        TrainingError: loss or gradient are not finite. The weights are untouched.
+        TrainingError: loss or gradient are not finite, or one row alone finds no memory. The weights are untouched.
+    """
+    while True:
+        try:
+            return _try_step(setup, state, setup.work.cut(step, state.micro_batch_size), callbacks)
+        except ShortOfMemoryError as error:
+            if not setup.smaller_passes:
+                raise error.__cause__ or TrainingError("Memory ran out in another process.") from None
+            phase, said = error.phase, error.said
+        # Behind the clause: until its end the error holds all that lay in memory.
+        setup.optimizer.zero_grad(set_to_none=True)
+        setup.work.drop_gradients()
+        free_memory()
+        back_off(setup.work, state, step, said=said)
+        record = {**_place(setup, state), "phase": phase, "micro_batch_size": state.micro_batch_size}
+        for callback in callbacks:
+            callback.on_out_of_memory(state, record)
+
+
+def _try_step(setup: Setup, state: TrainingState, step: Step, callbacks: Sequence[Callback]) -> Update:
+    """See `training_step`.
+
+    Raises:
+        ShortOfMemoryError: no weight has changed; gradients may be left.
     """
     import torch
 
@@ -163,86 +229,113 @@ def training_step(setup: Setup, state: TrainingState, step: Step, *, callbacks: 
     # The step's own stream makes its dropout a pure function of seed and step: nothing to save for a resume.
     torch.manual_seed(derive_seed(setup.seed, setup.processes.stream(f"dropout-{state.step}")))
     setup.model.train()
-    share_of_loss = setup.work.accumulate(step)
+    share = share_of_loss(setup.work, step, setup.processes)
     trained = [parameter for group in setup.optimizer.param_groups for parameter in group["params"]]
-    mean_loss = setup.processes.sum_gradients(trained, share_of_loss)
-    if setup.scaler is not None:
-        setup.scaler.unscale_(setup.optimizer)
-    grad_norm = clip_gradients(setup.optimizer, max_norm=setup.max_grad_norm)
-    skipped = setup.scaler is not None and math.isfinite(mean_loss) and overflowed(setup.scaler)
-    if not skipped:
-        _require_finite(setup, state, step, mean_loss, grad_norm)
+    can_retry = setup.processes.world_size == 1 and setup.scaler is None
+    with whole_update(setup.optimizer, can_retry=can_retry):
+        mean_loss = setup.processes.sum_gradients(trained, share)
+        if setup.scaler is not None:
+            setup.scaler.unscale_(setup.optimizer)
+        grad_norm = clip_gradients(setup.optimizer, max_norm=setup.max_grad_norm)
+    overflow = setup.scaler is not None and overflowed(setup.scaler)
+    state.loss_scale = None if setup.scaler is None else setup.scaler.state_dict()
+    reason = None if overflow and math.isfinite(mean_loss) else not_finite(mean_loss, grad_norm)
+    if reason is not None:
+        _leave_out(setup, state, step, reason, callbacks)
+    elif not overflow:
         for callback in callbacks:
             callback.on_gradient(state)
-        setup.optimizer.step()
+        with whole_update(setup.optimizer, can_retry=can_retry):
+            setup.optimizer.step()
         for callback in callbacks:
             callback.on_update(state)
     setup.optimizer.zero_grad(set_to_none=True)
-    return Update(mean_loss, grad_norm, learning_rate)
+    return Update(mean_loss, grad_norm, learning_rate, skipped=reason is not None)
 
 
-def _require_finite(setup: Setup, state: TrainingState, step: Step, mean_loss: float, grad_norm: float) -> None:
-    """Both are the same in all processes; the main one says which rows there were."""
-    if math.isfinite(mean_loss) and math.isfinite(grad_norm):
+def _leave_out(setup: Setup, state: TrainingState, step: Step, reason: str, callbacks: Sequence[Callback]) -> None:
+    """Counts and tells that a step is left out, for a reason that all processes have in common.
+
+    Raises:
+        TrainingError: no more may be left out. The main process names the rows.
+    """
+    if state.skipped_steps < setup.skip_bad_steps:
+        state.skipped_steps += 1
+        record = {**_place(setup, state), "reason": reason, **setup.work.rows_of(step)}
+        for callback in callbacks:
+            callback.on_skip(state, record)
         return
     setup.optimizer.zero_grad(set_to_none=True)
-    what = f"loss {mean_loss}" if not math.isfinite(mean_loss) else f"gradient norm {grad_norm}"
-    start = f"Step {state.step + 1} gave a {what}; it was not applied, the weights are those of step {state.step}."
+    start = f"Step {state.step + 1} gave a {reason}; it was not applied, the weights are those of step {state.step}."
+    if state.skipped_steps:
+        start += f" {state.skipped_steps} bad steps were left out before, and --skip-bad-steps allows no more."
     if not setup.processes.is_main:
         raise TrainingError(f"{start} Process 0 names its rows.")
     raise TrainingError(
         f"{start} The batch held {setup.work.name_rows(step)}.",
-        hint="Look at these rows; a lower --learning-rate, --warmup 10% or --precision fp32 often helps.",
+        hint="Look at these rows; a lower --learning-rate, --warmup 10% or --precision fp32 often helps. "
+        "--skip-bad-steps 5 leaves out up to five such steps.",
     )
 
 
-def _report(
-    setup: Setup,
-    state: TrainingState,
-    window: _Window,
-    callbacks: Sequence[Callback],
-    *,
-    intervals: Intervals | None,
-) -> None:
+def _place(setup: Setup, state: TrainingState) -> dict[str, Any]:
+    """The running step and the place behind it, as records have them."""
+    epoch = state.epoch + (state.step_in_epoch + 1) / setup.work.steps_per_epoch
+    return {"step": state.step + 1, "epoch": round(epoch, 4)}
+
+
+def _report(setup: Setup, state: TrainingState, saver: Saver, *, intervals: Intervals | None) -> None:
     """Logs, evaluates and saves what is due: asked for by a callback, or at the end of its interval.
 
     With intervals, the last step is logged, evaluated and saved, also if it came early. Processes agree whenever
     callbacks may have had wishes, so that all do the same.
+
+    Raises:
+        Interrupted: that was asked for; the step is committed, and whether its evaluation is still due.
     """
 
-    def due(request: str, interval: int) -> bool:
+    def due(request: str, interval: int | None) -> bool:
         asked: bool = getattr(state.requests, request)
         setattr(state.requests, request, False)
-        return asked or (intervals is not None and (_finished(state) or state.step % interval == 0))
+        at_end = interval is not None and state.step % interval == 0
+        return asked or (intervals is not None and (_finished(state) or at_end))
 
     every = intervals or Intervals(1, 1, 1)
+    state.requests.save |= intervals is not None and saver.is_due_by_clock()
     setup.processes.agree(state)
-    if due("log", every.log) and window.rows:
-        record = {"step": state.step, "epoch": _position(setup, state), **window.summary()}
-        window.reset()
-        for callback in callbacks:
+    saver.tell(state)
+    if due("log", every.log) and state.window_rows:
+        record = {"step": state.step, "epoch": _position(setup, state), **state.close_window()}
+        for callback in saver.callbacks:
             callback.on_log(state, record)
         setup.processes.agree(state)
-    if due("evaluate", every.evaluation):
-        improved = _evaluate(setup, state, callbacks)
-        state.requests.save |= improved  # a callback may have asked for it meanwhile
-        setup.processes.agree(state)
+    evaluate = due("evaluate", every.evaluation)
+    if evaluate and not state.requests.interrupt:
+        try:
+            improved = _evaluate(setup, state, saver.callbacks)
+        except Interrupted as interruption:
+            state.requests.interrupt = interruption.signal_number
+        else:
+            evaluate = False
+            state.requests.save |= improved  # a callback may have asked for it meanwhile
+            setup.processes.agree(state)
+    if state.requests.interrupt:
+        _interrupt(state, saver, evaluation_due=evaluate)
     if due("save", every.checkpoint):
-        folder = _save(setup, state)
-        for callback in callbacks:
-            callback.on_checkpoint(state, folder)
-        setup.processes.agree(state)
+        saver.save(state)
 
 
-def _save(setup: Setup, state: TrainingState) -> Path:
-    """Commits a checkpoint and removes old ones; the other processes wait for the main one."""
-    setup.work.settle()
-    if setup.processes.is_main:
-        save_checkpoint(setup.checkpoints, state, setup.model, setup.optimizer, folders=setup.folders)
-        if setup.keep_checkpoints is not None:
-            remove_old(setup.checkpoints, keep=setup.keep_checkpoints, best=state.best_step, folders=setup.folders)
-    setup.processes.barrier()
-    return setup.folders.folder(setup.checkpoints, state.step)
+def _interrupt(state: TrainingState, saver: Saver, *, evaluation_due: bool) -> NoReturn:
+    """Commits the step and ends training so that it can go on later as if nothing had been."""
+    number, state.requests.interrupt = state.requests.interrupt, 0
+    state.evaluation_due = evaluation_due
+    saver.save(state)
+    saver.tell(state, wait=True)
+    raise Interrupted(
+        f"{signal.Signals(number).name}: training stopped after step {state.step} of {state.total_steps}; "
+        "its checkpoint is committed.",
+        signal_number=number,
+    )
 
 
 def _evaluate(setup: Setup, state: TrainingState, callbacks: Sequence[Callback]) -> bool:
@@ -282,29 +375,3 @@ def _require_steps(state: TrainingState, start: tuple[int, int]) -> None:
             f"Epoch {state.epoch + 1} has no batch at all; there are {state.total_steps - state.step} steps to go.",
             hint="Training data that can be read once only, as a generator, need fewer steps or another pass of it.",
         )
-
-
-class _Window:
-    """Sums since the last log, and the last update."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.loss = 0.0
-        self.rows = 0
-        self.seconds = 0.0
-
-    def add(self, update: Update, rows: int, seconds: float) -> None:
-        self.loss += update.loss * rows
-        self.rows += rows
-        self.seconds += seconds
-        self.last = update
-
-    def summary(self) -> dict[str, float]:
-        return {
-            "loss": self.loss / self.rows,
-            "samples_per_second": self.rows / self.seconds,
-            "grad_norm": self.last.grad_norm,
-            "learning_rate": self.last.learning_rate,
-        }

@@ -52,7 +52,27 @@ def build_optimizer(model: PreTrainedModel, config: TrainingConfig) -> torch.opt
         fused=True,
     )
     optimizer.grad_scale = None  # type: ignore[attr-defined]
+    allocate_moments(optimizer)
     return optimizer
+
+
+def allocate_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Makes the state that torch's AdamW makes in its first step, so that memory cannot run out amid that one.
+
+    Other optimisers, and what has a state already, are left alone.
+    """
+    import torch
+
+    if not isinstance(optimizer, torch.optim.AdamW):
+        return
+    for group in optimizer.param_groups:
+        on_device = group["fused"] or group["capturable"]
+        for weight in group["params"]:
+            state = optimizer.state[weight]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device if on_device else "cpu")
+                for moment in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])):
+                    state[moment] = torch.zeros_like(weight, memory_format=torch.preserve_format)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -185,8 +185,11 @@ class Processes:
         if self.world_size == 1:
             return
         names = ("log", "evaluate", "save", "end_epoch")
-        wishes = [*(getattr(state.requests, name) for name in names), state.stop_reason is not None]
-        *wanted, stop = self._reduced(wishes, "MAX")
+        asked = [getattr(state.requests, name) for name in names]
+        *wanted, interrupt, stop = self._reduced(
+            [*asked, state.requests.interrupt, state.stop_reason is not None], "MAX"
+        )
+        state.requests.interrupt = int(interrupt)
         for name, value in zip(names, wanted, strict=True):
             setattr(state.requests, name, bool(value))
         if stop:

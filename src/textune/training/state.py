@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from textune.errors import CheckpointError
+
+
+_OF_THE_MOMENT = {"requests", "loss"}
+"""What of the state is no part of a checkpoint."""
 
 
 @dataclass
@@ -15,12 +23,15 @@ class Requests:
         evaluate: evaluate now.
         save: commit a checkpoint now.
         end_epoch: go on with the next epoch.
+        interrupt: stop after this step, so that training can go on later: the number of the signal that asks for it; 0
+            for none. Unlike at an end nothing is evaluated.
     """
 
     log: bool = False
     evaluate: bool = False
     save: bool = False
     end_epoch: bool = False
+    interrupt: int = 0
 
 
 @dataclass
@@ -39,6 +50,17 @@ class TrainingState:
         best_step: the step of that evaluation.
         evaluations_without_improvement: since then.
         stop_reason: set by whoever wants training to end before its length; None otherwise.
+        skipped_steps: updates left out because loss or gradient were not finite; counted in `step` all the same.
+        micro_batch_size: rows that the largest pass has had since memory ran out; None as long as it has not.
+        window_loss: losses of the rows since the last log, added up.
+        window_rows: how many these are.
+        window_seconds: time spent in their steps.
+        grad_norm: of the last update that was applied, before clipping; None before the first.
+        learning_rate: of that update.
+        evaluation_due: an evaluation of this step was left out, because training was interrupted; it comes first when
+            training goes on.
+        checkpoint_seconds: time that saving kept training waiting.
+        loss_scale: where fp16's scale of losses stands, as torch's GradScaler has it; None without one.
         requests: what callbacks ask for at this moment; no part of a checkpoint.
         loss: mean loss of the last step; None before the first. No part of a checkpoint.
     """
@@ -54,6 +76,16 @@ class TrainingState:
     best_step: int | None = None
     evaluations_without_improvement: int = 0
     stop_reason: str | None = None
+    skipped_steps: int = 0
+    micro_batch_size: int | None = None
+    window_loss: float = 0.0
+    window_rows: int = 0
+    window_seconds: float = 0.0
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+    evaluation_due: bool = False
+    checkpoint_seconds: float = 0.0
+    loss_scale: dict[str, Any] | None = None
     requests: Requests = field(default_factory=Requests)
     loss: float | None = None
 
@@ -68,6 +100,41 @@ class TrainingState:
         self.evaluations_without_improvement += 1
         return False
 
+    def note_update(self, *, loss: float, grad_norm: float, learning_rate: float, rows: int, seconds: float) -> None:
+        """Takes an update into what will be logged: `loss` is the mean over its rows."""
+        self.loss, self.grad_norm, self.learning_rate = loss, grad_norm, learning_rate
+        self.window_loss += loss * rows
+        self.window_rows += rows
+        self.window_seconds += seconds
+
+    def close_window(self) -> dict[str, Any]:
+        """What there is to log since the last log, and begins anew."""
+        found = {
+            "loss": self.window_loss / self.window_rows,
+            "samples_per_second": self.window_rows / self.window_seconds,
+            "grad_norm": self.grad_norm,
+            "learning_rate": self.learning_rate,
+        }
+        self.window_loss, self.window_rows, self.window_seconds = 0.0, 0, 0.0
+        return found
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainingState:
+        """What `as_json` gave.
+
+        Raises:
+            CheckpointError: it was another textune's.
+        """
+        known = {field.name for field in fields(cls)} - _OF_THE_MOMENT
+        if odd := sorted(known ^ values.keys()):
+            raise CheckpointError(
+                f"The checkpoint was written by another textune: {odd[0]!r} in its state.json is not the same here.",
+                hint="Go on with the textune that wrote it; environment.json in the run folder says which.",
+            )
+        return cls(**values)
+
     def as_json(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {name: value for name, value in asdict(self).items() if name not in {"requests", "loss"}}
+        kept = {name: value for name, value in asdict(self).items() if name not in _OF_THE_MOMENT}
+        # JSON has no infinity, which the norm is where a gradient in fp16 overflowed.
+        return kept | {"grad_norm": self.grad_norm if math.isfinite(self.grad_norm or 0.0) else None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -56,8 +56,37 @@ class Work(Protocol):
         """
         ...
 
+    @property
+    def rows_per_pass(self) -> int:
+        """Rows in the largest pass, as planned."""
+        ...
+
+    @property
+    def processes_meet(self) -> bool:
+        """Whether processes may wait for each other within passes, so that none may leave one out."""
+        ...
+
+    def cut(self, step: Step, rows: int | None) -> Step:
+        """The same rows in passes of at most `rows`; as planned where that is None or passes cannot be cut.
+
+        Where passes are planned by tokens, `rows` is for the largest, and the others are cut in as many parts.
+        """
+        ...
+
+    def largest_pass(self, step: Step) -> int:
+        """Rows in the largest pass of a step."""
+        ...
+
+    def drop_gradients(self) -> None:
+        """Forgets gradients that `accumulate` has left somewhere else than at the weights when it failed."""
+        ...
+
     def settle(self) -> None:
         """Brings the model up to date, for whoever looks at it between steps."""
+        ...
+
+    def rows_of(self, step: Step) -> dict[str, Any]:
+        """Which rows the step holds, for a record: all of them, as JSON takes it."""
         ...
 
     def name_rows(self, step: Step) -> str:
@@ -92,9 +121,15 @@ class TextWork:
     processes: Processes = ALONE
     scaler: torch.amp.GradScaler | None = None
 
+    processes_meet = False
+
     @property
     def steps_per_epoch(self) -> int:
         return self.plan.steps_per_epoch
+
+    @property
+    def rows_per_pass(self) -> int:
+        return self.plan.rows_per_pass
 
     def steps(self, epoch: int, *, start: int = 0) -> Iterator[Step]:
         for passes in self.plan.steps(epoch, start=start):
@@ -121,8 +156,21 @@ class TextWork:
                 total += loss.detach()
         return float(total)
 
+    def cut(self, step: Step, rows: int | None) -> Step:
+        return step if rows is None else replace(step, passes=self.plan.cut(step.passes, rows))
+
+    def largest_pass(self, step: Step) -> int:
+        return max(len(rows) for rows in step.passes)
+
+    def drop_gradients(self) -> None:
+        self.engine.drop_gradients()
+
     def settle(self) -> None:
         self.engine.settle()
+
+    def rows_of(self, step: Step) -> dict[str, Any]:
+        rows: IntArray = np.concatenate(step.passes)
+        return {"ids": [self.ids[int(row)] for row in rows], "row_numbers": self.row_numbers[rows].tolist()}
 
     def name_rows(self, step: Step) -> str:
         rows: IntArray = np.concatenate(step.passes)

@@ -31,7 +31,6 @@ class WorkingCopies:
                     copies[master] = nn.Parameter(torch.empty_like(master, dtype=dtype), master.requires_grad)
                 self._places.append((module, name, master, copies[master]))
         self._masters, self._copies = list(copies), list(copies.values())
-        self._gradients: dict[nn.Parameter, torch.Tensor] = {}
 
     def refresh(self) -> None:
         """Rounds the masters into the copies."""
@@ -49,16 +48,18 @@ class WorkingCopies:
             for module, name, master, _ in self._places:
                 module._parameters[name] = master
 
+    def drop_gradients(self) -> None:
+        """Forgets the copies' gradients, those of a pass that did not come to its end."""
+        for copy in self._copies:
+            copy.grad = None
+
     def collect_gradients(self) -> None:
         """Adds the copies' gradients to those of the masters, in fp32, and forgets them."""
         for master, copy in zip(self._masters, self._copies, strict=True):
             if copy.grad is None:
                 continue
             if master.grad is None:
-                if master not in self._gradients:
-                    self._gradients[master] = torch.empty_like(master, requires_grad=False)
-                # The same memory at every step: fresh memory costs more than the conversion.
-                master.grad = self._gradients[master].copy_(copy.grad)
+                master.grad = copy.grad.to(master.dtype)
             else:
                 master.grad.add_(copy.grad)
             copy.grad = None

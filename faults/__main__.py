@@ -1,0 +1,209 @@
+"""Breaks textune on purpose and counts what it withstands; without a kind, a short version of all.
+
+Ends with 1 where a promise was broken. The kind `trainer` breaks transformers.Trainer for comparison and promises
+nothing. See faults/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from faults.reporting import Results, progress
+
+if TYPE_CHECKING:
+    from faults.trainings import Training
+    from faults.trials import Bench, Trial
+
+RUNS = {"kill": 100, "signals": 50, "clock": 6, "trainer": 100}
+"""Trials of the kinds that may have any number."""
+SHORT = {"kill": 4, "signals": 3, "clock": 1, "trainer": 4}
+KINDS = (
+    "kill",
+    "signals",
+    "damage",
+    "disk",
+    "numbers",
+    "memory",
+    "clock",
+    "two",
+    "controls",
+    "longrun",
+    "cost",
+    "trainer",
+)
+
+
+def main(options: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser.add_argument("kind", nargs="?", choices=[*KINDS, "fuzz"], help="what is broken (default: all, short)")
+    parser.add_argument("--runs", type=int, help="trials of kill, signals, disk, clock and trainer")
+    parser.add_argument("--seed", type=int, default=0, help="of all choices (default: 0)")
+    parser.add_argument("--model", choices=["tiny", "starter"], default="tiny", help="what is trained (default: tiny)")
+    parser.add_argument("--steps", type=int, help="of each training (default: 60 with tiny, 12 with the starter)")
+    parser.add_argument("--inputs", type=int, default=2000, help="of fuzz, over all readers (default: 2000)")
+    parser.add_argument("--reader", action="append", help="of fuzz: this reader alone; may be repeated")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of fuzz: save a shortened input of each failure")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: faults/results/DATE-KIND.json")
+    arguments = parser.parse_args(options)
+    if arguments.kind == "fuzz":
+        return fuzz(arguments)
+    results = Results(arguments.kind or "short", arguments)
+    # Set before anything reads them: one thread each, so that the processes forked from this one inherit no others.
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TEXTUNE_CACHE"] = str(Path(folder, "cache"))
+        return _try_all(arguments, Path(folder), results)
+
+
+def _try_all(arguments: argparse.Namespace, folder: Path, results: Results) -> int:
+    bench = make_bench(arguments, folder)
+    kinds = [arguments.kind] if arguments.kind else [kind for kind in KINDS if kind not in ("longrun", "cost")]
+    rows, broken = [], 0
+    for kind in kinds:
+        trials = []
+        for trial in trials_of(kind, bench, arguments):
+            trials.append(trial)
+            results.write(**{kind: [trial.as_json() for trial in trials]})
+            results.say(f"{kind}: {trial.what}: {'; '.join(trial.problems) or 'as promised'}")
+        good = sum(trial.ok for trial in trials)
+        rows.append((kind, f"{len(trials)}", f"{good}", summary_of(trials)))
+        broken += 0 if kind == "trainer" else len(trials) - good
+    results.table(("what", "trials", "as promised", "measured"), rows)
+    return 1 if broken else 0
+
+
+def make_bench(arguments: argparse.Namespace, folder: Path) -> Bench:
+    """Makes the material and the first trainings in other processes: nothing is computed in this one."""
+    from faults.trials import Bench
+
+    return Bench(folder, trainings(arguments, folder), seed=arguments.seed)
+
+
+def trainings(arguments: argparse.Namespace, folder: Path) -> dict[str, Training]:
+    """By precision. Arithmetic is that of the first choice in each, so that all runs have the same kernels."""
+    from faults.breaking import Faults
+    from faults.material import rows, save_tiny_model, write_rows
+    from faults.trainings import Training, start
+
+    data = folder / "train.jsonl"
+    made = start(
+        lambda: bool(save_tiny_model(folder / "tiny") is None or write_rows(data, rows(160)) is None),
+        folder / "material.txt",
+        Faults(),
+    )
+    if made.wait():
+        raise RuntimeError(made.said())
+    tiny = arguments.model == "tiny"
+    steps = arguments.steps or (60 if tiny else 12)
+    training = Training(
+        model=str(folder / "tiny") if tiny else "starter",
+        data=str(data) if tiny else "sample",
+        steps=steps,
+        interval=8 if tiny else 3,
+    )
+    return {
+        precision: _with_arithmetic(replace(training, precision=precision), folder) for precision in ("fp32", "bf16")
+    }
+
+
+def _with_arithmetic(training: Training, folder: Path) -> Training:
+    """Chosen once, by a training of one step; two runs may else choose different kernels for fp32."""
+    from faults.breaking import Faults
+    from faults.trainings import begin, import_all
+
+    run, modules = folder / f"first-{training.precision}", folder / "modules"
+    process = begin(replace(training, steps=1), run, Faults(modules=str(modules)))
+    if process.wait():
+        raise RuntimeError(process.said())
+    import_all(modules)
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    return replace(training, faults=replace(training.faults, arithmetic=json.dumps(environment["arithmetic"])))
+
+
+def trials_of(kind: str, bench: Bench, arguments: argparse.Namespace) -> Iterable[Trial]:
+    from faults import endurance, reference, trials
+
+    runs = arguments.runs or (RUNS if arguments.kind else SHORT).get(kind)
+    steps = arguments.steps or 20_000
+    kinds: dict[str, Callable[[], Iterator[Trial]]] = {
+        "kill": lambda: trials.kill(bench, runs),
+        "signals": lambda: trials.signals(bench, runs),
+        "damage": lambda: trials.damage(bench),
+        "disk": lambda: trials.disk(bench, arguments.runs if arguments.kind else 3),
+        "numbers": lambda: trials.numbers(bench),
+        "memory": lambda: trials.memory(bench),
+        "clock": lambda: trials.clock(bench, runs),
+        "two": lambda: trials.two(bench),
+        "controls": lambda: trials.controls(bench, altered_data),
+        "longrun": lambda: endurance.longrun(bench, steps),
+        "cost": lambda: endurance.cost(bench, minutes=5),
+        "trainer": lambda: reference.trainer(bench, runs),
+    }
+    return kinds[kind]()
+
+
+def altered_data(training: Training) -> str:
+    """A copy of the data with one word of one training row changed."""
+    from importlib.resources import files
+
+    source = Path(str(files("textune.data") / "sample" / "train.jsonl" if training.data == "sample" else training.data))
+    target = Path(tempfile.mkdtemp(), source.name)
+    first, rest = source.read_text(encoding="utf-8").split("\n", 1)
+    target.write_text(f"{first.replace(' was ', ' is ', 1)}\n{rest}", encoding="utf-8")
+    return str(target)
+
+
+def summary_of(trials: Sequence[Trial]) -> str:
+    """The facts of all trials in a few words."""
+    parts = []
+    inside = sum(trial.facts.get("inside", False) for trial in trials)
+    late = sum(trial.facts.get("came too late", False) for trial in trials)
+    for name, unit in (("lost", "steps lost"), ("seconds", "s"), ("steps", "steps after the signal")):
+        values = [trial.facts[name] for trial in trials if isinstance(trial.facts.get(name), int | float)]
+        if values:
+            parts.append(f"at most {max(values):g} {unit}")
+    parts += [f"{inside} inside a write"] if inside else []
+    parts += [f"{late} came after the end"] if late else []
+    for name in ("growth", "share"):
+        parts += [f"{name} {trial.facts[name]:.2%}" for trial in trials if name in trial.facts]
+    return ", ".join(parts)
+
+
+def fuzz(arguments: argparse.Namespace) -> int:
+    """Corrupt and hostile files for every reader."""
+    from faults.fuzz.campaign import fuzz as fuzz_reader
+    from faults.fuzz.campaign import inputs_of
+    from faults.fuzz.readers import READERS
+
+    results = Results("fuzz", arguments)
+    rows = []
+    failures = 0
+    for reader, inputs in inputs_of(arguments.reader or list(READERS), arguments.inputs).items():
+        with progress(f"fuzzing {reader}", inputs) as on_progress:
+            tally = fuzz_reader(
+                reader, inputs=inputs, seed=arguments.seed, keep=arguments.keep, on_progress=on_progress
+            )
+        failures += tally.failures.total()
+        errors = tally.kinds.total() - tally.kinds["value"] - tally.kinds["failure"]
+        rows.append(
+            (
+                *(reader, f"{inputs:,}", f"{tally.kinds['value']:,}", f"{errors:,}", f"{tally.failures.total():,}"),
+                *(f"{tally.seconds:.2f}", f"{tally.bytes / 2**20:.0f}"),
+            )
+        )
+        results.write(**{reader: tally.as_json()})
+        for failure, count in tally.failures.most_common():
+            results.say(f"{reader}: {count} x {failure} (first: input {tally.first[failure]})")
+    results.table(("reader", "inputs", "values", "errors", "failures", "most seconds", "most MiB"), rows)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,456 @@
+"""What `python -m faults` tries: break a training in one way, go on, and compare with one that nothing happened to."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from faults.breaking import Act, Faults, Phase
+from faults.trainings import (
+    Process,
+    Training,
+    begin,
+    fingerprint,
+    history,
+    last_step,
+    leftovers,
+    resume,
+    resumed_from,
+    steps_of,
+)
+
+STEP_SECONDS = 0.01
+INSIDE_SHARE = 0.4
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+@dataclass
+class Trial:
+    """One training that was broken.
+
+    Attributes:
+        what: what was done to it.
+        problems: what was not as promised; none if all was.
+        facts: what was measured.
+    """
+
+    what: str
+    problems: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def require(self, holds: bool, problem: str) -> None:
+        if not holds:
+            self.problems.append(problem)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Bench:
+    """A folder for trials, the undisturbed trainings they are compared with, and what those needed.
+
+    Args:
+        folder: an empty one.
+        trainings: by precision.
+        seed: of all random choices.
+    """
+
+    def __init__(self, folder: Path, trainings: dict[str, Training], *, seed: int) -> None:
+        self.folder = folder
+        self.trainings = trainings
+        self.seed = seed
+        self._undisturbed: dict[tuple[Training, bool], _Undisturbed] = {}
+        self._numbers = iter(range(1_000_000))
+
+    def new_run(self) -> Path:
+        return self.folder / f"run-{next(self._numbers)}"
+
+    def rng(self, name: str) -> Random:
+        return random.Random(f"{self.seed}-{name}")
+
+    def undisturbed(self, training: Training, *, in_background: bool = False) -> _Undisturbed:
+        """What this training ends with when it is left alone.
+
+        Raises:
+            RuntimeError: it fails.
+        """
+        key = (training, in_background)
+        if key not in self._undisturbed:
+            run, count = self.new_run(), self.folder / "count"
+            faults = replace(training.faults, in_background=in_background, step_seconds=STEP_SECONDS, count=str(count))
+            process = begin(training, run, faults)
+            process.wait_for(run / "config.yaml")
+            before = time.monotonic() - process.began
+            if process.wait():
+                raise RuntimeError(f"undisturbed, it ends with {process.code}: {process.said()[-2000:]}")
+            seconds = time.monotonic() - process.began - before
+            self._undisturbed[key] = _Undisturbed(run, fingerprint(run), int(count.read_text()), before, seconds)
+        return self._undisturbed[key]
+
+    def compare(self, trial: Trial, training: Training, run: Path) -> None:
+        """Whether a run ended with the bits of the undisturbed one and left nothing half-written."""
+        expected, found = self.undisturbed(training).result, fingerprint(run)
+        differing = [name for name in expected if found[name] != expected[name]]
+        trial.require(not differing, f"other {', '.join(differing)}")
+        trial.require(not leftovers(run), f"left behind: {', '.join(leftovers(run))}")
+
+
+@dataclass(frozen=True)
+class _Undisturbed:
+    """A training that was left alone.
+
+    Attributes:
+        operations: what it did to the files of its checkpoints.
+        seconds_before: until its run folder is there.
+        seconds: from then to its end.
+    """
+
+    run: Path
+    result: dict[str, str]
+    operations: int
+    seconds_before: float
+    seconds: float
+
+
+def go_on(
+    bench: Bench, trial: Trial, training: Training, run: Path, *options: str, faults: Faults | None = None
+) -> None:
+    """Resumes a run, from its beginning where it had none yet, and compares its end."""
+    if not (run / "config.yaml").exists():
+        trial.facts["begun"] = False
+        process = begin(training, run)
+    else:
+        process = resume(training, run, *options, faults=faults)
+    if process.wait():
+        trial.problems.append(f"going on ends with {process.code}: {process.said()[-600:]}")
+        return
+    trial.facts["said"] = [line for line in process.said().splitlines() if "warning" in line]
+    bench.compare(trial, training, run)
+
+
+# ---- kill ----
+
+
+def kill(bench: Bench, runs: int) -> Iterator[Trial]:
+    """SIGKILL at random moments, and at random operations inside a checkpoint write."""
+    for number in range(runs):
+        rng = bench.rng(f"kill-{number}")
+        precision = sorted(bench.trainings)[number % len(bench.trainings)]
+        training = bench.trainings[precision]
+        in_background = number // len(bench.trainings) % 2 == 1
+        inside = number % 10 < INSIDE_SHARE * 10
+        undisturbed = bench.undisturbed(training, in_background=in_background)
+        faults = replace(training.faults, in_background=in_background, step_seconds=STEP_SECONDS)
+        run = bench.new_run()
+        where = f"{precision}{', written in the background' if in_background else ''}"
+        if inside:
+            at = rng.randint(1, undisturbed.operations)
+            trial = Trial(f"killed at operation {at} of {undisturbed.operations} on checkpoints, {where}")
+            process = begin(training, run, replace(faults, at=at))
+            code = process.wait()
+        else:
+            trial, process, code = _killed_by_chance(training, run, faults, undisturbed, rng, where)
+        trial.facts |= {"precision": precision, "inside": inside, "in_background": in_background}
+        if code != -signal.SIGKILL:
+            trial.facts["came too late"] = True
+        yield _after_kill(bench, trial, training, run, in_background=in_background)
+
+
+def _killed_by_chance(
+    training: Training, run: Path, faults: Faults, undisturbed: _Undisturbed, rng: Random, where: str
+) -> tuple[Trial, Process, int]:
+    """Nine in ten die after the run folder is there, the others before."""
+    process = begin(training, run, faults)
+    if rng.random() < 0.9:
+        process.wait_for(run / "config.yaml")
+        seconds = rng.uniform(0, undisturbed.seconds)
+    else:
+        seconds = rng.uniform(0, undisturbed.seconds_before)
+    time.sleep(seconds)
+    process.send(signal.SIGKILL)
+    return Trial(f"killed by chance, {where}"), process, process.wait()
+
+
+def _after_kill(bench: Bench, trial: Trial, training: Training, run: Path, *, in_background: bool) -> Trial:
+    reached = last_step(run) if run.exists() else 0
+    finished = (run / "summary.json").exists()
+    go_on(bench, trial, training, run)
+    if not finished and (run / "environment.json").exists():
+        lost = reached - resumed_from(run)
+        trial.facts |= {"reached": reached, "lost": lost}
+        # A thread may still be writing the last one while steps go on.
+        trial.require(lost <= training.interval * (2 if in_background else 1), f"{lost} steps lost")
+    return trial
+
+
+# ---- signals ----
+
+
+def signals(bench: Bench, runs: int) -> Iterator[Trial]:
+    """SIGTERM, SIGINT and SIGUSR1 at random moments of training."""
+    for number in range(runs):
+        rng = bench.rng(f"signal-{number}")
+        training = bench.trainings[sorted(bench.trainings)[number % len(bench.trainings)]]
+        chosen = SIGNALS[number % 3]
+        undisturbed = bench.undisturbed(training)
+        run = bench.new_run()
+        process = begin(training, run, replace(training.faults, step_seconds=STEP_SECONDS))
+        process.wait_for(run / "metrics.jsonl")
+        time.sleep(rng.uniform(0, undisturbed.seconds * 0.8))
+        before, sent = last_step(run), time.monotonic()
+        process.send(chosen)
+        code = process.wait()
+        trial = Trial(f"{chosen.name}, {training.precision}")
+        trial.facts |= {"seconds": round(time.monotonic() - sent, 3), "code": code}
+        if code == 128 + chosen:
+            committed = steps_of(run)[-1]
+            trial.facts["steps"] = committed - before
+            trial.require(committed == last_step(run), f"the log ends at {last_step(run)}, not at {committed}")
+            trial.require("--resume" in process.said(), "does not say how to go on")
+        else:
+            trial.facts["came too late"] = code == 0
+            trial.require(code == 0, f"exit code {code}: {process.said()[-300:]}")
+        go_on(bench, trial, training, run)
+        yield trial
+
+
+# ---- damage ----
+
+
+def damage(bench: Bench) -> Iterator[Trial]:
+    """Every file of the last checkpoint cut, flipped and removed; and all checkpoints damaged."""
+    training = next(iter(bench.trainings.values()))
+    stopped = _stopped_run(bench, training)
+    last = steps_of(stopped)[-1]
+    for name in sorted(path.name for path in (stopped / "checkpoints" / f"step-{last}").iterdir()):
+        for how, break_file in (("cut", _cut), ("flipped", _flip), ("removed", Path.unlink)):
+            run = _copy(stopped, bench)
+            break_file(run / "checkpoints" / f"step-{last}" / name)
+            trial = Trial(f"{name} {how}")
+            go_on(bench, trial, training, run)
+            said = " ".join(trial.facts.get("said", []))
+            trial.require(
+                name in said and f"step-{steps_of(stopped)[-2]}" in said, "the file or the older one is not named"
+            )
+            yield trial
+    run = _copy(stopped, bench)
+    for step in steps_of(run):
+        _flip(run / "checkpoints" / f"step-{step}" / "model.safetensors")
+    trial = Trial("all checkpoints flipped")
+    process = resume(training, run)
+    trial.require(process.wait() == 65, f"exit code {process.code}")
+    trial.require("No checkpoint" in process.said(), process.said()[-300:])
+    yield trial
+
+
+def _stopped_run(bench: Bench, training: Training) -> Path:
+    """A run that was killed with several checkpoints in it and no result."""
+    run = bench.new_run()
+    process = begin(training, run, replace(training.faults, step_seconds=STEP_SECONDS))
+    process.wait_for(run / "checkpoints" / f"step-{training.steps * 2 // 3 // training.interval * training.interval}")
+    process.send(signal.SIGKILL)
+    process.wait()
+    return run
+
+
+def _copy(run: Path, bench: Bench) -> Path:
+    """A copy that a resume takes for the run it was begun as."""
+    return Path(shutil.copytree(run, bench.new_run()))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes() or b"\0")
+    data[len(data) * 2 // 3] ^= 1
+    path.write_bytes(data)
+
+
+# ---- disk ----
+
+
+def disk(bench: Bench, runs: int | None = None) -> Iterator[Trial]:
+    """The disk is full, or broken, from each operation of one checkpoint write on; and files may not grow."""
+    training = next(iter(bench.trainings.values()))
+    undisturbed = bench.undisturbed(training)
+    writes = training.steps // training.interval + 1
+    each = undisturbed.operations // writes
+    first = each * (writes // 2)
+    operations = list(range(first, first + each + 2))
+    if runs is not None:
+        operations = bench.rng("disk").sample(operations, min(runs, len(operations)))
+    acts: tuple[Act, ...] = ("full", "broken")
+    for number, at in enumerate(operations):
+        for act in acts if runs is None else (acts[number % 2],):
+            faults = replace(training.faults, at=at, act=act)
+            yield _without_disk(bench, training, faults, f"disk {act} from operation {at} on", full=act == "full")
+    size = (undisturbed.run / "model" / "model.safetensors").stat().st_size
+    for share in (0.1, 0.9):
+        faults = replace(training.faults, file_bytes=int(size * share))
+        yield _without_disk(bench, training, faults, f"no file larger than {share:.0%} of the weights", full=True)
+
+
+def _without_disk(bench: Bench, training: Training, faults: Faults, what: str, *, full: bool) -> Trial:
+    trial = Trial(what)
+    run = bench.new_run()
+    process = begin(training, run, faults)
+    code = process.wait()
+    said = process.said()
+    trial.facts["code"] = code
+    trial.require(code in (73, 74), f"exit code {code}: {said[-500:]}")
+    trial.require(run.name in said and "Traceback" not in said, f"no clear message: {said[-500:]}")
+    trial.require(not full or "free on that disk" in said, f"free space is not said: {said[-500:]}")
+    if run.exists() and steps_of(run):
+        trial.facts["older"] = len(steps_of(run))
+        problem = _damaged(run)
+        trial.require(not problem, f"an older checkpoint is damaged: {problem}")
+    go_on(bench, trial, training, run)
+    return trial
+
+
+def _damaged(run: Path) -> str:
+    from textune.errors import CheckpointError
+    from textune.training.checkpoint import committed, verify
+
+    try:
+        for step in committed(run / "checkpoints"):
+            verify(run / "checkpoints" / f"step-{step}")
+    except CheckpointError as error:
+        return error.message
+    return ""
+
+
+# ---- numbers and memory ----
+
+
+def numbers(bench: Bench) -> Iterator[Trial]:
+    """The loss of one step is not a number."""
+    for training in bench.trainings.values():
+        for step in (1, training.interval, training.interval + 1, training.steps):
+            faults = replace(training.faults, nan_at=step)
+            run = bench.new_run()
+            trial = Trial(f"loss of step {step} not a number, {training.precision}")
+            process = begin(training, run, faults)
+            trial.require(process.wait() == 1, f"exit code {process.code}: {process.said()[-300:]}")
+            trial.require(f"Step {step} gave" in process.said() and "row" in process.said(), process.said()[-300:])
+            trial.require(not _not_finite(run), f"not finite on disk: {_not_finite(run)}")
+            trial.require(last_step(run) == step - 1, f"the log ends at {last_step(run)}")
+            go_on(bench, trial, training, run)
+            yield trial
+
+
+def _not_finite(run: Path) -> list[str]:
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    files = sorted(run.rglob("*.safetensors"))
+    return [str(file) for file in files if not all(np.isfinite(array).all() for array in load_file(file).values())]
+
+
+def memory(bench: Bench) -> Iterator[Trial]:
+    """Memory runs out in each phase where a pass has more than half of the rows."""
+    phases: tuple[Phase, ...] = ("forward", "backward", "update", "evaluation")
+    for training in bench.trainings.values():
+        halved = replace(
+            training,
+            settings=(*training.settings, "training.batch_size=4", "training.gradient_accumulation_steps=2"),
+        )
+        for phase in phases:
+            run = bench.new_run()
+            trial = Trial(f"no memory in {phase}, {training.precision}")
+            process = begin(training, run, replace(training.faults, memory=phase))
+            if process.wait():
+                trial.problems.append(f"exit code {process.code}: {process.said()[-600:]}")
+                yield trial
+                continue
+            trial.require("memory ran out" in process.said(), "it is not said")
+            expected = bench.undisturbed(training if phase == "evaluation" else halved).result
+            found = fingerprint(run)
+            differing = [name for name in ("weights", "moments") if found[name] != expected[name]]
+            trial.require(not differing, f"other {', '.join(differing)}")
+            yield trial
+
+
+# ---- clock, two ----
+
+
+def clock(bench: Bench, runs: int) -> Iterator[Trial]:
+    """The calendar's clock jumps by up to a year, back and forth, before and after an interruption."""
+    for number in range(runs):
+        training = bench.trainings[sorted(bench.trainings)[number % len(bench.trainings)]]
+        faults = replace(training.faults, clock=number)
+        run = bench.new_run()
+        process = begin(training, run, replace(faults, step_seconds=STEP_SECONDS))
+        process.wait_for(run / "checkpoints" / f"step-{training.interval}")
+        process.send(signal.SIGTERM)
+        trial = Trial(f"the clock jumps, {training.precision}")
+        trial.require(process.wait() == 143, f"exit code {process.code}: {process.said()[-300:]}")
+        go_on(bench, trial, training, run, faults=replace(faults, clock=-number))
+        yield trial
+
+
+def two(bench: Bench) -> Iterator[Trial]:
+    """A second process in the run folder of one that trains: refused; after a kill the folder is free at once."""
+    training = next(iter(bench.trainings.values()))
+    run = bench.new_run()
+    process = begin(training, run, replace(training.faults, step_seconds=STEP_SECONDS * 10))
+    process.wait_for(run / "checkpoints" / f"step-{training.interval}")
+    overwriting = replace(training, settings=(*training.settings, "run.overwrite=true"))
+    for what, second in (
+        ("begins", begin(training, run)),
+        ("overwrites", begin(overwriting, run)),
+        ("resumes", resume(training, run)),
+    ):
+        trial = Trial(f"a second process {what}")
+        trial.require(second.wait() == 73, f"exit code {second.code}: {second.said()[-300:]}")
+        trial.require(f"Process {process.pid}" in second.said(), second.said()[-300:])
+        yield trial
+    trial = Trial("the first process is killed, and the folder is free")
+    trial.require(not process.has_ended(), "the first one had ended")
+    process.send(signal.SIGKILL)
+    process.wait()
+    go_on(bench, trial, training, run)
+    yield trial
+
+
+# ---- controls ----
+
+
+def controls(bench: Bench, altered_data: Callable[[Training], str]) -> Iterator[Trial]:
+    """What must differ, or the comparison proves nothing: another seed, a step left out, a row altered."""
+    for training in bench.trainings.values():
+        same = Trial(f"the same again must not differ, {training.precision}")
+        again = bench.new_run()
+        same.require(begin(training, again).wait() == 0, "it fails")
+        bench.compare(same, training, again)
+        yield same
+        skipping = replace(training, settings=(*training.settings, "training.skip_bad_steps=1"))
+        for what, other, faults in (
+            ("another seed", replace(training, seed=training.seed + 1), training.faults),
+            ("one step left out", skipping, replace(training.faults, nan_at=training.interval)),
+            ("one row altered", replace(training, data=altered_data(training)), training.faults),
+        ):
+            run = bench.new_run()
+            trial = Trial(f"{what} must differ, {training.precision}")
+            process = begin(other, run, faults)
+            trial.require(process.wait() == 0, f"exit code {process.code}: {process.said()[-300:]}")
+            if trial.ok:
+                expected, found = bench.undisturbed(training).result, fingerprint(run)
+                alike = [name for name in ("weights", "moments", "history") if found[name] == expected[name]]
+                trial.require(not alike, f"the same {', '.join(alike)}")
+            if what == "one step left out":
+                trial.require(any(record["kind"] == "skipped" for record in history(run)), "not in the log")
+            yield trial

@@ -1,0 +1,358 @@
+"""Predictions to compare: of runs, of runs with several seeds, and files of other tools, brought to the same rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from textune.data.labels import is_number, is_whole_number, natural_sorted
+from textune.data.readers import FORMATS, read_batches
+from textune.data.schema import Schema
+from textune.data.wording import listed, near_name
+from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_mean
+from textune.evaluation.comparison import Candidate
+from textune.evaluation.metrics import metric_names
+from textune.evaluation.predictions import LabelSet
+from textune.evaluation.sums import Outcome
+from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from textune.run import Run
+
+SCORE = "score_"
+# Between the labels of one row in CSV and TSV, as `textune predict` writes them.
+LIST_SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The predictions of one model as they were read.
+
+    Attributes:
+        source: the file or run, for messages.
+        ids: of the rows, as text.
+        labels: as they stand there; None where there are none.
+        predictions: as they stand there.
+        label_set: what a run says of its outputs; None for a file.
+        names: label names that scores are given for, in their order.
+        metrics: of the run's data, the main one first; empty for a file.
+    """
+
+    source: str
+    ids: list[str]
+    labels: list[Any] | None
+    predictions: list[Any]
+    label_set: LabelSet | None
+    names: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What `comparison.compare` needs, and what should be said about it."""
+
+    candidates: tuple[Candidate, ...]
+    label_set: LabelSet
+    metrics: tuple[str, ...]
+    split: str | None
+    notes: tuple[str, ...]
+
+
+def read_rivals(sources: Sequence[str], *, split: str | None = None) -> Rivals:
+    """Reads what is to be compared.
+
+    Args:
+        sources: each a run folder; a folder with runs `seed-N` in it; a file with the columns id, prediction (or one
+            `score_NAME` per label) and label; or several of the same recipe as `NAME=SOURCE,SOURCE`.
+        split: of the runs; None for the test split where all have labels for it, else validation.
+
+    Raises:
+        ConfigError: fewer than two, or two of one name.
+        InputNotFoundError: one is not there, or has no predictions for the split.
+        DataError: ids are missing or doubled, or rows, labels or tasks differ.
+    """
+    if len(sources) < 2:
+        raise ConfigError("compare: expected two or more runs or prediction files, found one.")
+    notes: list[str] = []
+    members = _named_members(sources, notes)
+    runs = [member for group in members.values() for member in group if isinstance(member, Run)]
+    split = _common_split(runs, split) if runs else None
+    read = {name: [_read(member, split) for member in group] for name, group in members.items()}
+    every = [predicted for group in read.values() for predicted in group]
+    label_set = _common_label_set(every)
+    ids, labels = _reference_rows(every, label_set)
+    candidates = tuple(
+        Candidate(name, tuple(_outcome(predicted, ids, labels, label_set) for predicted in group))
+        for name, group in read.items()
+    )
+    first = next((predicted.metrics for predicted in every if predicted.metrics), ())
+    if runs and any(predicted.label_set is None for predicted in every):
+        notes.append(f"runs are compared on their {split} split")
+    return Rivals(candidates, label_set, tuple(metric_names(label_set, first=first)), split, tuple(notes))
+
+
+def read_outcomes(runs: Sequence[Run], split: str) -> tuple[Outcome, ...]:
+    """What runs of the same task predicted on the same rows of a split, all in the order of the first.
+
+    Raises:
+        InputNotFoundError, DataError: see `read_rivals`.
+    """
+    read = [_read(run, split) for run in runs]
+    label_set = _common_label_set(read)
+    ids, labels = _reference_rows(read, label_set)
+    return tuple(_outcome(predicted, ids, labels, label_set) for predicted in read)
+
+
+def _named_members(sources: Sequence[str], notes: list[str]) -> dict[str, list[Run | Path]]:
+    members: dict[str, list[Run | Path]] = {}
+    for source in sources:
+        name, sign, parts = source.partition("=")
+        is_group = bool(sign) and not Path(source).exists()
+        found = [one for part in (parts.split(",") if is_group else [source]) for one in _members(part, notes)]
+        label = name if is_group else source.rstrip("/")
+        if label in members:
+            raise ConfigError(f"compare: {label!r} is named twice.")
+        members[label] = found
+    short = [Path(label).name for label in members]
+    return dict(zip(short, members.values(), strict=True)) if len(set(short)) == len(short) else members
+
+
+def _members(source: str, notes: list[str]) -> list[Run | Path]:
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    seeds = sorted(folder for folder in path.glob("seed-*") if (folder / "config.yaml").is_file())
+    if not seeds:
+        return [Run.open(path)]
+    finished = [folder for folder in seeds if (folder / "summary.json").is_file()]
+    if len(finished) < len(seeds):
+        missing = [folder.name for folder in seeds if folder not in finished]
+        notes.append(f"{source}: left out, not finished: {', '.join(missing)}")
+    if not finished:
+        raise InputNotFoundError(f"{source!r} holds {len(seeds)} runs, none of which has finished.")
+    return [Run.open(folder) for folder in finished]
+
+
+def _common_split(runs: Sequence[Run], asked: str | None) -> str:
+    if asked is not None:
+        return asked
+    labelled = [
+        {name for name, entry in run.summary.items() if isinstance(entry, dict) and "num_rows" in entry} for run in runs
+    ]
+    common = set.intersection(*labelled)
+    if not common:
+        raise DataError(f"{runs[0].path}: no split is scored in all of the runs, so that nothing can be compared.")
+    chosen = runs[0].summary["selected"]["split"]
+    other = sorted(common - {chosen})
+    return "test" if "test" in other else other[0] if other else chosen
+
+
+def _read(member: Run | Path, split: str | None) -> Predicted:
+    if isinstance(member, Path):
+        return _read_file(member)
+    assert split is not None, "there is a run"
+    table = member.predictions(split)
+    schema = Schema.from_json(member.data["schema"])
+    label_set = LabelSet(schema.problem_type, schema.label_names)
+    if "label" not in table.column_names:
+        raise DataError(
+            f"{member.path}: the rows of {split!r} have no labels, so that nothing can be compared on them.",
+            hint="Choose another split with --split.",
+        )
+    scores = member.summary.get(split, {})
+    metrics = tuple(name for name in scores if isinstance(scores[name], dict) and "value" in scores[name])
+    return _predicted(str(member.path), table, label_set=label_set, metrics=metrics)
+
+
+def _read_file(path: Path) -> Predicted:
+    if path.suffix.lower() not in FORMATS:
+        raise DataError(f"{path}: expected a file that ends in {', '.join(FORMATS)}.")
+    return _predicted(str(path), pa.concat_tables(list(read_batches(path)), promote_options="permissive"))
+
+
+def _predicted(
+    source: str, table: pa.Table, *, label_set: LabelSet | None = None, metrics: tuple[str, ...] = ()
+) -> Predicted:
+    columns = table.column_names
+    scored = tuple(name for name in columns if name.startswith(SCORE))
+    if "id" not in columns or not ("prediction" in columns or scored):
+        missing = "id" if "id" not in columns else "prediction"
+        raise DataError(
+            f"{source}: expected the columns id, label, and prediction or {SCORE}NAME for each label; found "
+            f"{listed(columns)}.{near_name(missing, columns)}",
+            hint="Rename the columns of the file.",
+        )
+    names = tuple(name.removeprefix(SCORE) for name in scored)
+    if "prediction" in columns:
+        predictions = table["prediction"].to_pylist()
+    else:
+        values = np.column_stack([_numbers(table[name], name, source) for name in scored])
+        if label_set is not None and label_set.problem_type == MULTI_LABEL:
+            predictions = [[name for name, on in zip(names, row, strict=True) if on] for row in values >= 0.5]
+        else:
+            predictions = [names[place] for place in values.argmax(axis=1)]
+    ids = ["" if value is None else _text(value) for value in table["id"].to_pylist()]
+    _require_full(ids, source, "id")
+    labels = table["label"].to_pylist() if "label" in columns else None
+    return Predicted(source, ids, labels, predictions, label_set, names, metrics)
+
+
+def _require_full(values: Sequence[Any], source: str, what: str) -> None:
+    empty = [row for row, value in enumerate(values, start=1) if value is None or value == ""]
+    if empty:
+        raise DataError(f"{source}: {len(empty):,} of {len(values):,} rows have no {what}, first row {empty[0]:,}.")
+
+
+def _numbers(column: pa.ChunkedArray, name: str, source: str) -> npt.NDArray[np.float64]:
+    try:
+        return np.array([float(value) for value in column.to_pylist()])
+    except (TypeError, ValueError):
+        raise DataError(f"{source}: expected a number in every row of {name!r}.") from None
+
+
+def _common_label_set(every: Sequence[Predicted]) -> LabelSet:
+    """The labels of the runs, which must agree; of files alone what their values look like."""
+    known = [predicted for predicted in every if predicted.label_set is not None]
+    for other in known[1:]:
+        ours, theirs = known[0].label_set, other.label_set
+        assert ours is not None and theirs is not None
+        if ours != theirs:
+            kinds = ours.problem_type, theirs.problem_type
+            found = kinds if kinds[0] != kinds[1] else (listed(ours.names), listed(theirs.names))
+            raise DataError(
+                f"Runs of different tasks cannot be compared: {known[0].source} has {found[0]}, {other.source} has "
+                f"{found[1]}."
+            )
+    if known:
+        assert known[0].label_set is not None
+        return known[0].label_set
+    return _inferred_label_set(every)
+
+
+def _inferred_label_set(every: Sequence[Predicted]) -> LabelSet:
+    values = [
+        value
+        for predicted in every
+        for value in (*predicted.predictions, *(predicted.labels or ()))
+        if value is not None and value != ""
+    ]
+    if any(isinstance(value, list) for value in values):
+        names = natural_sorted({_text(item) for value in values for item in _list(value)})
+        return LabelSet(MULTI_LABEL, names)
+    texts = {_text(value) for value in values}
+    if all(map(is_number, texts)) and not all(map(is_whole_number, texts)):
+        return LabelSet(REGRESSION, ())
+    scored = next((predicted.names for predicted in every if predicted.names), ())
+    return LabelSet(SINGLE_LABEL, scored if texts <= set(scored) else natural_sorted(texts))
+
+
+def _reference_rows(every: Sequence[Predicted], label_set: LabelSet) -> tuple[list[str], npt.NDArray[Any]]:
+    """The ids that all have in common, and their labels; checks that all have them all."""
+    labelled = [predicted for predicted in every if predicted.labels is not None]
+    if not labelled:
+        raise DataError("None of the files has a column 'label', so that there is nothing to compare with.")
+    first = labelled[0]
+    for other in every:
+        _check_ids(first, other)
+    labels = _encoded(first, first.labels or [], label_set, what="label")
+    for other in labelled[1:]:
+        own = _encoded(other, other.labels or [], label_set, what="label")[_places(other, first.ids)]
+        equal = np.isclose(own, labels, rtol=1e-6) if label_set.problem_type == REGRESSION else own == labels
+        wrong = np.flatnonzero(~(equal if equal.ndim == 1 else equal.all(axis=1)))
+        if len(wrong):
+            raise DataError(
+                f"{first.source} and {other.source} are about different rows: {len(wrong):,} of {len(labels):,} rows "
+                f"with the same id have different labels, first id {first.ids[wrong[0]]!r}."
+            )
+    return first.ids, labels
+
+
+def _check_ids(first: Predicted, other: Predicted) -> None:
+    if first.ids == other.ids:
+        return  # also where ids are doubled: the rows are the same, in the same order
+    for predicted in (first, other):
+        doubled = [name for name, count in Counter(predicted.ids).items() if count > 1]
+        if doubled:
+            raise DataError(
+                f"{predicted.source}: rows cannot be matched by their ids, some of which stand for several: "
+                f"{listed(doubled, shown=5)}."
+            )
+    missing = sorted(set(first.ids) - set(other.ids)), sorted(set(other.ids) - set(first.ids))
+    for without, (here, there) in zip(missing, ((first, other), (other, first)), strict=True):
+        if without:
+            raise DataError(
+                f"{first.source} ({len(first.ids):,} rows) and {other.source} ({len(other.ids):,} rows) are about "
+                f"different rows: {len(without):,} ids of {here.source} are not in {there.source}: "
+                f"{listed(without, shown=5)}.",
+                hint="Compare models on the same rows; --split chooses those of runs.",
+            )
+
+
+def _places(predicted: Predicted, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Where the rows with these ids stand."""
+    if predicted.ids == ids:
+        return np.arange(len(ids))
+    where = {name: place for place, name in enumerate(predicted.ids)}
+    return np.array([where[name] for name in ids])
+
+
+def _outcome(predicted: Predicted, ids: Sequence[str], labels: npt.NDArray[Any], label_set: LabelSet) -> Outcome:
+    predictions = _encoded(predicted, predicted.predictions, label_set, what="prediction")
+    return Outcome(labels, predictions[_places(predicted, ids)], len(label_set.names))
+
+
+def _encoded(predicted: Predicted, values: Sequence[Any], label_set: LabelSet, *, what: str) -> npt.NDArray[Any]:
+    """Label names or numbers in the form of `predictions.decide`."""
+    is_list = label_set.problem_type == MULTI_LABEL
+    if not is_list:  # a row may well have no label at all
+        _require_full(values, predicted.source, what)
+    if label_set.problem_type == REGRESSION:
+        return np.array([_number(value, predicted.source, what) for value in values])
+    items = [[_text(item) for item in _list(value)] if is_list else [_text(value)] for value in values]
+    ids = _ids_of({name for row in items for name in row}, label_set.names, predicted.source, what)
+    if not is_list:
+        return np.array([ids[name] for (name,) in items], np.int64)
+    encoded = np.zeros((len(items), len(label_set.names)), np.float32)
+    for row, names in enumerate(items):
+        encoded[row, [ids[name] for name in names]] = 1
+    return encoded
+
+
+def _ids_of(found: set[str], names: Sequence[str], source: str, what: str) -> Mapping[str, int]:
+    known = {name: index for index, name in enumerate(names)}
+    unknown = natural_sorted(found - known.keys())
+    if not unknown:
+        return known
+    if all(name.isdecimal() and int(name) < len(names) for name in found):
+        return {name: int(name) for name in found}  # class ids in place of names
+    raise DataError(
+        f"{source}: the {what} {unknown[0]!r} is none of the labels {listed(names)}.{did_you_mean(unknown[0], names)}"
+    )
+
+
+def _number(value: Any, source: str, what: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise DataError(f"{source}: expected a number as {what}, found {value!r:.60}.")
+    return number
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [item for item in str(value).split(LIST_SEPARATOR) if item]
+
+
+def _text(value: Any) -> str:
+    """A cell as text; whole numbers alike, whatever type the file has for them."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,193 @@
+"""What the folds of a cross-validation say together: every row, as predicted by the model that has not seen it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from textune.config import Config
+from textune.data.folds import deal_folds
+from textune.data.prepare import PreparedData
+from textune.data.rows import labels_of
+from textune.data.tokenize import tokenize_split
+from textune.errors import CheckpointError
+from textune.evaluation.analysis import analyse, further_columns
+from textune.evaluation.label_errors import LabelErrors, label_errors
+from textune.evaluation.metrics import METRICS, outcome_of
+from textune.evaluation.predictions import FloatArray, LabelSet, logits_of_table, to_scores
+from textune.evaluation.scoring import score, with_uncertainty
+from textune.evaluation.stored_calibration import FILE as CALIBRATION_FILE
+from textune.evaluation.stored_calibration import Calibration
+from textune.files import write_json, write_text
+from textune.models.losses import SINGLE_LABEL
+from textune.models.tokenizer import load_tokenizer
+from textune.repeats.failed import judged_by, why_failed
+from textune.repeats.members import Member
+from textune.repeats.together import copy_model, metrics_of, scored_splits, spread
+from textune.run import LABEL_ERRORS, Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+OUT_OF_FOLD = "out_of_fold"
+
+
+def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -> None:
+    """Writes pooled predictions, what is wrong with them, the model of all rows and, last, summary.json.
+
+    Args:
+        members: the folds, and last the run on all rows; all have finished.
+        prepared: the data as they are read, without folds.
+    """
+    *folds, last = (Run(whole.path / member.name) for member in members)
+    rows = prepared.rows[prepared.train]
+    labels = labels_of(rows)
+    assert labels is not None, "the training split is labelled"
+    label_set = LabelSet(prepared.schema.problem_type, prepared.schema.label_names)
+    fold_of_row = _fold_of_row(rows, whole.config, label_set)
+    table = _pooled(folds, fold_of_row, rows)
+    logits = logits_of_table(table, label_set)
+
+    parts = [run.summary["validation"] for run in folds]
+    metric = folds[0].summary["selected"]["metric"]
+    names = [name for name in metrics_of(parts[0]) if name in METRICS]
+    pooled = with_uncertainty(score(logits, labels, label_set, metric_names=names), logits, labels, label_set)
+    figures = pooled.as_json()
+    for name in metrics_of(figures):
+        figures[name] |= {key: value for key, value in _spread(name, parts).items() if key != "value"}
+    judge = judged_by(metric, names)
+    runs = [
+        {
+            "name": run.path.name,
+            "failed": why_failed(outcome_of(logits[mine], labels[mine], label_set), judge, label_set.names),
+            OUT_OF_FOLD: metrics_of(part) | {"num_rows": part["num_rows"]},
+        }
+        for run, part, mine in ((run, part, fold_of_row == number) for number, (run, part) in _numbered(folds, parts))
+    ]
+    note = (
+        f"the model was trained on all rows; the figures of {OUT_OF_FOLD} are those of {len(folds)} models, each on "
+        f"the rows that it had not seen. They trained on {len(folds) - 1} of {len(folds)} parts of the rows, so that the "
+        "model on all of them is hardly worse. Nothing was chosen by these rows."
+    )
+    summary: dict[str, Any] = {
+        "kind": "folds",
+        "selected": {**last.summary["selected"], "run": last.path.name, "split": OUT_OF_FOLD, "metric": metric},
+        "runs": runs,
+        OUT_OF_FOLD: figures,
+    }
+    summary["selected"]["note"] = note
+    whole.write_predictions(OUT_OF_FOLD, table)
+    whole.write("analysis.json", {OUT_OF_FOLD: _analyse(last, prepared, logits, labels, label_set)})
+    if label_set.problem_type == SINGLE_LABEL:
+        found = label_errors(labels, to_scores(logits, SINGLE_LABEL))
+        write_text(whole.path / LABEL_ERRORS, _label_errors_csv(found, rows, labels, label_set))
+        summary["label_errors"] = {"suspects": len(found.rows), "estimated_share": found.estimated_share}
+    for split in scored_splits(last.summary):
+        whole.write_predictions(split, last.predictions(split))
+        summary[split] = last.summary[split]
+    copy_model(last, whole, title="Cross-validation", text=_card_text(note, figures))
+    calibration = Calibration.fit(logits, labels, label_set, split=OUT_OF_FOLD)
+    if calibration is not None:
+        write_json(whole.model_path / CALIBRATION_FILE, calibration.as_json())
+        figures["calibration"] |= {
+            "temperature": calibration.temperature,
+            "with_temperature": calibration.after,
+        }
+    seconds = sum(run.summary["training"]["seconds_in_all"] for run in (*folds, last))
+    summary["training"] = {**last.summary["training"], "seconds_in_all": round(seconds, 3)}
+    whole.write("data.json", last.data)
+    whole.write("summary.json", summary)
+
+
+def read_label_errors(whole: Run, *, limit: int) -> list[dict[str, str]]:
+    """The most suspicious rows of label_errors.csv; none where there is no such file."""
+    path = whole.path / LABEL_ERRORS
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row, _ in zip(csv.DictReader(file), range(limit), strict=False)]
+
+
+def _numbered(folds: Sequence[Run], parts: Sequence[Any]) -> enumerate[tuple[Run, Any]]:
+    return enumerate(zip(folds, parts, strict=True), start=1)
+
+
+def _spread(name: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return spread([metrics_of(part)[name] for part in parts])
+
+
+def _fold_of_row(rows: Dataset, config: Config, label_set: LabelSet) -> npt.NDArray[np.int64]:
+    """As `prepare_training` deals them out for each fold's run."""
+    data = config.data
+    assert data.folds is not None and data.split_seed is not None, "the configuration is settled"
+    problem_type: Any = label_set.problem_type
+    return deal_folds(rows, num_folds=data.folds, seed=data.split_seed, problem_type=problem_type)[0]
+
+
+def _pooled(folds: Sequence[Run], fold_of_row: npt.NDArray[np.int64], rows: Dataset) -> pa.Table:
+    """The predictions of all rows, in the order of the rows.
+
+    Raises:
+        CheckpointError: a fold's rows are not those that lie in it now.
+    """
+    import pyarrow as pa
+
+    table = pa.concat_tables([run.predictions("validation") for run in folds]).combine_chunks()
+    order = np.argsort(np.argsort(fold_of_row, kind="stable"), kind="stable")
+    table = table.take(order) if len(order) == len(table) else table
+    if table["id"].to_pylist() != rows["id"][:]:
+        raise CheckpointError(
+            f"{folds[0].path.parent}: the data have changed since its folds were trained, so that they do not fit "
+            "together.",
+            hint="Bring the data back, or train anew.",
+        )
+    return table
+
+
+def _analyse(
+    last: Run, prepared: PreparedData, logits: FloatArray, labels: npt.NDArray[Any], label_set: LabelSet
+) -> dict[str, Any]:
+    schema, rows = prepared.schema, prepared.rows[prepared.train]
+    length = last.config.tokens.max_length
+    assert length is not None, "resolved when the rows were tokenised"
+    tokens = tokenize_split(rows, load_tokenizer(last.model_path), max_length=length)
+    raw = prepared.source.splits[prepared.train]
+    columns = further_columns(raw, rows["row"][:], used=(schema.text, schema.text_pair, schema.label, schema.id))
+    return analyse(
+        logits,
+        labels,
+        label_set,
+        rows=rows,
+        lengths=tokens.lengths,
+        full_lengths=tokens.full_lengths,
+        columns=columns,
+    )
+
+
+def _label_errors_csv(found: LabelErrors, rows: Dataset, labels: npt.NDArray[Any], label_set: LabelSet) -> str:
+    texts = [name for name in ("text", "text_pair") if name in rows.column_names]
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["row", "id", "label", "suggested", "margin", *texts])
+    suspects = rows.select(found.rows)
+    for place, row, suggested in zip(found.rows.tolist(), suspects, found.suggested.tolist(), strict=True):
+        names = label_set.names[int(labels[place])], label_set.names[suggested]
+        margin = f"{found.margins[place]:.4f}"
+        writer.writerow([row["row"] + 1, row["id"], *names, margin, *(row[name] for name in texts)])
+    return file.getvalue()
+
+
+def _card_text(note: str, figures: dict[str, Any]) -> str:
+    lines = [
+        f"- {name}: {entry['value']:.4f}"
+        + (f" (95 % interval {entry['interval'][0]:.4f} to {entry['interval'][1]:.4f})" if entry["interval"] else "")
+        for name, entry in figures.items()
+        if isinstance(entry, dict) and entry.get("value") is not None
+    ]
+    return "\n".join([f"{note[0].upper()}{note[1:]}", "", *lines])

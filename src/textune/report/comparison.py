@@ -1,0 +1,85 @@
+"""Several runs on one page: what differs between them, their figures side by side, their courses on one chart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from textune.errors import TextuneError
+from textune.evaluation.comparison import compare, verdict
+from textune.evaluation.prediction_files import read_rivals
+from textune.report import sections
+from textune.report.charts import Chart
+from textune.report.figures import Points, curves
+from textune.report.page import Report, render
+from textune.report.reading import RunFiles
+
+MAX_CURVES = 8
+
+
+def comparison_report(runs: Sequence[RunFiles]) -> Report:
+    """The page of several runs; what one of them lacks is left out and said."""
+    names = _distinct_names(runs)
+    charts = _charts(runs, names)
+    values: dict[str, Any] = {
+        "title": "Runs side by side",
+        "names": names,
+        "options": _options(runs),
+        "tables": _tables(runs, names),
+        "verdicts": runs[0].attempt("Which run is better", _verdicts, runs, names) or [],
+        "charts": charts,
+    }
+    sentences = [f"{name}: {problem}" for run, name in zip(runs, names, strict=True) for problem in run.problems]
+    return Report(render("comparison.html.j2", values, sentences=sentences), tuple(charts))
+
+
+def _verdicts(runs: Sequence[RunFiles], names: Sequence[str]) -> list[str]:
+    """For each run after the first, whether it is better; or why that cannot be said."""
+    try:
+        rivals = read_rivals([str(run.path) for run in runs])
+        comparison = compare(rivals.candidates, list(rivals.metrics))
+    except TextuneError as error:
+        return [f"Whether one is better cannot be said. {error}"]
+    comparison = dataclasses.replace(comparison, names=tuple(names))
+    return [verdict(comparison, comparison.metrics[0], place) for place in range(1, len(names))]
+
+
+def _distinct_names(runs: Sequence[RunFiles]) -> list[str]:
+    """The folders' names, or their paths where names alone would not tell them apart."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def _options(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:
+    """The options in which the runs differ, with each run's value."""
+    flat = [{} if run.config is None else sections.flat_options(run.config) for run in runs]
+    names = dict.fromkeys(name for options in flat for name in options)
+    rows = [(name, [str(options.get(name, "")) for options in flat]) for name in names if name != "run.output"]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def _tables(runs: Sequence[RunFiles], names: Sequence[str]) -> list[dict[str, Any]]:
+    """For each split one row per metric and one column per run."""
+    tables = []
+    for split in dict.fromkeys(split for run in runs for split in run.scored_splits):
+        parts = {name: run.summary[split] for run, name in zip(runs, names, strict=True) if split in run.scored_splits}
+        figures = {name: sections.scores(part) for name, part in parts.items()}
+        num_rows = {name: int(part["num_rows"]) for name, part in parts.items()}
+        tables.append({"split": split, **sections.table(figures, num_rows)})
+    return tables
+
+
+def _charts(runs: Sequence[RunFiles], names: Sequence[str]) -> list[Chart]:
+    """Validation loss and the first run's metric of all runs, as far as they can be told apart."""
+    metric = next((found for run in runs if (found := run.attempt("The metric", sections.headline_metric, run))), None)
+    charts = []
+    for chart_name, chosen in (("learning-loss", "loss"), *((("learning-metric", metric),) if metric else ())):
+        lines: dict[str, Points] = {}
+        for run, name in list(zip(runs, names, strict=True))[:MAX_CURVES]:
+            points = run.attempt("The course of training", sections.evaluation_points, run, chosen) or {}
+            if points:
+                lines[name] = next(iter(points.values()))
+        if lines:
+            charts.append(curves(chart_name, f"Validation: {chosen}", lines, ylabel=chosen))
+    return charts

@@ -1,0 +1,65 @@
+"""Reports as files: a run's own page, a page that compares runs, and their charts one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from textune.errors import OutputError
+from textune.files import replacing, storage_errors, write_text
+from textune.report.charts import Chart, file_csv, file_png, file_svg
+from textune.report.comparison import comparison_report
+from textune.report.page import run_report
+from textune.report.reading import read_run
+
+RUN_PAGE, COMPARISON_PAGE = "report.html", "comparison.html"
+
+
+def write_report(
+    runs: Sequence[str | Path],
+    *,
+    output: str | Path | None = None,
+    figures: str | Path | None = None,
+    overwrite: bool = False,
+) -> tuple[Path, list[str]]:
+    """Writes the report of a run, or one page that compares several.
+
+    Args:
+        runs: run folders, finished or not.
+        output: the page; None for RUN/report.html, which is replaced, or for several runs comparison.html.
+        figures: a folder for each chart as NAME.svg, NAME.png and NAME.csv.
+        overwrite: replace the page if `output` is there already.
+
+    Returns:
+        The page's path, and what is missing from the runs, one sentence each.
+
+    Raises:
+        InputNotFoundError, CheckpointError: a folder is missing or not a run.
+        OutputError, StorageError: the page or a chart cannot be written.
+    """
+    files = [read_run(run) for run in runs]
+    own = files[0].path / RUN_PAGE
+    target = Path(output) if output is not None else own if len(files) == 1 else Path(COMPARISON_PAGE)
+    if target != own and target.exists() and not overwrite:
+        raise OutputError(
+            f"--output: {str(target)!r} exists already; nothing was written.",
+            hint="Choose another name with -o, or say --overwrite to replace it.",
+        )
+    report = run_report(files[0]) if len(files) == 1 else comparison_report(files)
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, report.html)
+    if figures is not None:
+        write_charts(report.charts, Path(figures))
+    return target, [problem for part in files for problem in part.problems]
+
+
+def write_charts(charts: Iterable[Chart], folder: Path) -> None:
+    """Writes each chart as a vector graphic, as pixels and as numbers."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for chart in charts:
+        write_text(folder / f"{chart.name}.svg", file_svg(chart))
+        write_text(folder / f"{chart.name}.csv", file_csv(chart))
+        with replacing(folder / f"{chart.name}.png") as temporary:
+            temporary.write_bytes(file_png(chart))

@@ -1,0 +1,369 @@
+"""Going on with a run: from which checkpoint, and whether it is still the same training.
+
+Besides the files of textune.training.checkpoint a run's checkpoints have two more:
+
+    run.json        what the run is made from and with: `Origin`; and how far its untrained embeddings have decayed
+    metrics.jsonl   the log up to this step
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.config_reading import option_fields, to_dict
+from textune.environment import describe
+from textune.errors import CheckpointError, ConfigError, Interrupted
+from textune.files import json_text, read_json, remove_folder
+from textune.training.checkpoint import (
+    STEP_FOLDERS,
+    CheckpointFolders,
+    found,
+    load_optimizer,
+    load_weights,
+    verify,
+)
+from textune.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from textune.config import Config
+    from textune.data.prepare import PreparedData
+    from textune.display import Display
+    from textune.job import Job
+    from textune.run import Run
+    from textune.training.engine import Engine
+    from textune.training.loop import Setup
+    from textune.training.parallel import Processes
+
+# Options that leave weights and predictions as they are. Where data and checkpoint lie is among them, because what they
+# hold is compared. Every other option alters the result.
+WITHOUT_EFFECT = frozenset(
+    {
+        *("data.source", "data.validation", "data.test", "data.local_copy", "model.checkpoint", "model.revision"),
+        *("tokens.num_workers", "engine.keep_memory", "engine.few_kernels", "training.log_every"),
+        *("checkpoint.every", "checkpoint.keep"),
+        *("run.output", "run.overwrite", "run.report", "run.trackers", "run.seeds"),
+    }
+)
+_READ_FROM_CHECKPOINT = ("*.safetensors", "*.json", "*.txt", "*.model")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run is made from and with, as plain values.
+
+    Attributes:
+        options: those that alter the result, by dotted name.
+        data: fingerprint, task, columns, labels and rows per split.
+        files: SHA-256 of the files of the checkpoint that training began with.
+        processes: how many train together.
+        software: versions, processor and device.
+        arithmetic: how products are computed: `Arithmetic.as_json`.
+        threads: of the CPU, in each process.
+    """
+
+    options: dict[str, Any]
+    data: dict[str, Any]
+    files: dict[str, str]
+    processes: int
+    software: dict[str, str]
+    arithmetic: dict[str, Any]
+    threads: int
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> Origin:
+        """That of a verified checkpoint of a run."""
+        values = read_json(checkpoint / "run.json")
+        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How a run goes on.
+
+    Attributes:
+        config: as it was recorded, with what is given now laid over it.
+        allow_changes: whether what alters the result may have changed.
+        step: that of the checkpoint to go on from; 0 for the beginning of the run.
+    """
+
+    run: Run
+    config: Config
+    allow_changes: bool
+    step: int = 0
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The folder to go on from; None for the beginning."""
+        return STEP_FOLDERS.folder(self.run.checkpoints_path, self.step) if self.step else None
+
+    @functools.cached_property
+    def origin(self) -> Origin | None:
+        """What that checkpoint was made from."""
+        return None if self.checkpoint is None else Origin.read(self.checkpoint)
+
+    @property
+    def changed_options(self) -> list[str]:
+        """The options that alter the result and are others than those of the checkpoint, in words."""
+        if self.origin is None:
+            return []
+        now, fields = altering_options(self.config), option_fields()
+        then = {name: self.origin.options.get(name, fields[name][0].default) for name in now}
+        return [f"{name}: recorded {before!r}, now {after!r}" for name, before, after in _differences(then, now)]
+
+
+def choose_step(resumption: Resumption, *, asked: str | None, display: Display) -> int | None:
+    """The step of the checkpoint to go on from; 0 for the beginning, None for a finished run that needs nothing more.
+
+    Args:
+        resumption: without a step.
+        asked: the checkpoint that is wanted, as "step-4"; None for the last whole one.
+
+    Raises:
+        ConfigError: an option that alters the result has changed.
+        CheckpointError: no checkpoint is whole, or not the one asked for.
+    """
+    run, config = resumption.run, resumption.config
+    if run.is_finished and asked is None and altering_options(run.config) == altering_options(config):
+        return None
+    needs_best = config.evaluation.select == "best"
+    step = choose_checkpoint(run.checkpoints_path, asked=asked, needs_best=needs_best, display=display)
+    if not step and run.is_finished:
+        raise CheckpointError(
+            f"The run {str(run.path)!r} is finished and has no checkpoint left to go on from.",
+            hint="Choose another folder with --output and train anew.",
+        )
+    changes = dataclasses.replace(resumption, step=step).changed_options
+    if changes and not resumption.allow_changes:
+        raise ConfigError(
+            [f"{change}." for change in changes],
+            hint=f"These alter the result of {run.path}, so that it would no longer be the run that was begun. Leave "
+            "them out, or say --allow-changes.",
+        )
+    for change in changes:
+        display.warning(f"changed: {change}")
+    return step
+
+
+def choose_checkpoint(root: Path, *, asked: str | None, needs_best: bool, display: Display) -> int:
+    """The step to go on from: the one asked for, or that of the last whole checkpoint; 0 where there has been none.
+
+    Damaged ones are named.
+
+    Args:
+        needs_best: whether the weights of the best evaluation so far have to be whole too.
+
+    Raises:
+        CheckpointError: none is whole, or not the one asked for.
+    """
+    STEP_FOLDERS.clear_unfinished(root)
+    steps = found(root)
+    if asked is not None:
+        if asked not in {name for step in steps for name in (str(step), f"step-{step}")}:
+            known = ", ".join(f"step-{step}" for step in steps) or "none"
+            raise CheckpointError(f"--from: there is no checkpoint {asked!r} in {str(root)!r}; there are: {known}.")
+        folder = STEP_FOLDERS.folder(root, int(asked.removeprefix("step-")))
+        _require_whole(folder, needs_best=needs_best)
+        return int(asked.removeprefix("step-"))
+    damages = []
+    for step in reversed(steps):
+        folder = STEP_FOLDERS.folder(root, step)
+        try:
+            _require_whole(folder, needs_best=needs_best)
+        except CheckpointError as error:
+            damages.append(error.message)
+            continue
+        for damage in damages:
+            display.warning(f"{damage} Going on from {folder.name}, the last one that is whole.")
+        return step
+    if not damages:
+        return 0
+    raise CheckpointError(
+        f"No checkpoint in {str(root)!r} can be gone on from. " + " ".join(damages),
+        hint=f"Train anew with `textune train --config {root.parent / 'config.yaml'} --output FOLDER`. If the best "
+        "weights alone are damaged, --select last --allow-changes goes on without them.",
+    )
+
+
+def _require_whole(folder: Path, *, needs_best: bool) -> None:
+    verify(folder)
+    best = read_json(folder / "state.json")["best_step"]
+    best_folder = STEP_FOLDERS.folder(folder.parent, -1 if best is None else best)
+    if needs_best and best is not None and best_folder != folder:
+        try:
+            verify(best_folder)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder.name} needs the best weights so far. {error.message}") from error
+
+
+def altering_options(config: Config) -> dict[str, Any]:
+    """The options that alter the result, by dotted name."""
+    flat = {f"{section}.{name}": value for section, values in to_dict(config).items() for name, value in values.items()}
+    return {name: value for name, value in flat.items() if name not in WITHOUT_EFFECT}
+
+
+def origin_of(
+    config: Config, prepared: PreparedData, checkpoint: Path, engine: Engine, processes: Processes
+) -> Origin:
+    """What a run with these parts is made from and with.
+
+    Args:
+        checkpoint: the folder that training begins with.
+    """
+    environment = describe(engine.device, engine.arithmetic)
+    return Origin(
+        options=altering_options(config),
+        data=_describe_data(prepared),
+        files=_hash_checkpoint(checkpoint),
+        processes=processes.world_size,
+        software={
+            **environment["packages"],
+            **{name: environment[name] for name in ("textune", "python", "processor", "device")},
+        },
+        arithmetic=environment["arithmetic"],
+        threads=environment["threads"],
+    )
+
+
+def _describe_data(prepared: PreparedData) -> dict[str, Any]:
+    """What of the data alters the result."""
+    schema = {name: value for name, value in prepared.schema.to_json().items() if name != "notes"}
+    return {
+        "fingerprint": prepared.source.fingerprint,
+        "task": None if prepared.source.task is None else prepared.source.task.name,
+        **schema,
+        **{f"rows of {name}": len(split) for name, split in prepared.rows.items()},
+    }
+
+
+def _hash_checkpoint(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that a checkpoint is loaded from."""
+    files = sorted({file for pattern in _READ_FROM_CHECKPOINT for file in folder.glob(pattern)})
+    hashes = {}
+    for file in files:
+        with file.open("rb") as stream:
+            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
+
+
+def require_same_origin(resumption: Resumption, now: Origin, *, display: Display) -> bool:
+    """Compares what the run was begun with and what is here now; options have been compared before.
+
+    Returns:
+        Whether something that alters the result, options included, has changed.
+
+    Raises:
+        CheckpointError: data, labels, the checkpoint it began with or the number of processes have changed.
+    """
+    then = resumption.origin
+    if then is None:
+        return False
+    changes = [
+        f"{what}{name}: recorded {_short(before)}, now {_short(after)}"
+        for what, old, new in (
+            ("data, ", then.data, now.data),
+            ("--model, ", then.files, now.files),
+            ("", {"processes": then.processes}, {"processes": now.processes}),
+        )
+        for name, before, after in _differences(old, new)
+    ]
+    if changes and not resumption.allow_changes:
+        raise CheckpointError(
+            f"The run {str(resumption.run.path)!r} cannot go on as it began. {'; '.join(changes)}.",
+            hint="Bring back what it began with, or say --allow-changes: then it goes on with what is here now.",
+        )
+    for change in changes:
+        display.warning(f"changed: {change}")
+    for name, before, after in _differences(then.software, now.software):
+        display.warning(f"{name} was {before}, is now {after}: the result may differ in the last bits")
+    return bool(changes or resumption.changed_options)
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in [*then, *(name for name in now if name not in then)]:
+        if then.get(name) != now.get(name):
+            yield name, then.get(name), now.get(name)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-12:]}"
+
+
+def run_checkpoints(run: Run, origin: Origin, engine: Engine) -> CheckpointFolders:
+    """The checkpoints of a run, with what only runs have in them."""
+
+    def add_files(folder: Path) -> None:
+        values = {**dataclasses.asdict(origin), "untrained_decay": engine.untrained_decay}
+        (folder / "run.json").write_text(json_text(values), encoding="utf-8")
+        log = run.path / "metrics.jsonl"
+        if log.exists():
+            shutil.copyfile(log, folder / log.name)
+        else:
+            (folder / log.name).touch()
+
+    return CheckpointFolders(add_files=add_files)
+
+
+def go_on(resumption: Resumption, job: Job, setup: Setup, *, changed: bool) -> TrainingState:
+    """Puts weights, moments and state where the checkpoint stands. Of several processes each calls it.
+
+    Args:
+        changed: whether something has changed that alters the result, and with it perhaps the length of training.
+    """
+    folder = resumption.checkpoint
+    assert folder is not None, "there is a checkpoint to go on from"
+    with job.engine.loading(read_json(folder / "run.json")["untrained_decay"]):
+        load_weights(folder, job.classifier.model)
+    for name in load_optimizer(folder, job.classifier.model, setup.optimizer, partly=changed):
+        job.display.warning(f"{name}: AdamW's moments begin anew, because other rows of it are trained now")
+    state = TrainingState.from_json(read_json(folder / "state.json"))
+    if changed:
+        assert setup.schedule is not None, "a job has a schedule"
+        state.total_steps, state.stop_reason = setup.schedule.total_steps, None
+        if state.step_in_epoch >= setup.work.steps_per_epoch:
+            state.epoch, state.step_in_epoch = state.epoch + 1, 0
+    return state
+
+
+@contextlib.contextmanager
+def hint_of_resuming(folder: Path) -> Iterator[None]:
+    """Says how what was interrupted goes on."""
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(
+            error.message,
+            signal_number=error.signal_number,
+            hint=f"`textune train --resume {folder}` goes on from there.",
+        ) from None
+
+
+def rewind_run(resumption: Resumption, environment: dict[str, Any]) -> None:
+    """Brings the run folder to where the checkpoint stands, and notes in environment.json that it went on from there.
+
+    Raises:
+        OutputError, StorageError: the folder cannot be written.
+    """
+    run, folder = resumption.run, resumption.checkpoint
+    assert folder is not None, "there is a checkpoint to go on from"
+    recorded = run.environment
+    for step in found(run.checkpoints_path):
+        if step > resumption.step:  # damaged, or of a course that is left now
+            remove_folder(STEP_FOLDERS.folder(run.checkpoints_path, step))
+    run.go_back(folder)
+    run.write_config(resumption.config)
+    resumed = {
+        "step": resumption.step,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **{name: value for name, value in environment.items() if name != "engine"},
+    }
+    run.write("environment.json", {**recorded, "resumed": [*recorded.get("resumed", []), resumed]})

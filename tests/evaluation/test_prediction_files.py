@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from textune.config import Config
+from textune.errors import ConfigError, DataError, InputNotFoundError, TextuneError
+from textune.evaluation.prediction_files import Rivals, read_rivals
+from textune.run import Run
+
+
+def write(path: Path, **columns: Sequence[Any]) -> str:
+    """Writes a table in the format that the file's name asks for."""
+    table = pa.table(columns)
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    else:
+        rows = [",".join("" if cell is None else str(cell) for cell in row.values()) for row in table.to_pylist()]
+        path.write_text("\n".join([",".join(table.column_names), *rows]) + "\n")
+    return str(path)
+
+
+def make_run(folder: Path, *, labels: Sequence[str] = "abab", names: Sequence[str] = ("a", "b"), **splits: Any) -> str:
+    """A finished run with these predictions of each split, as its files have them."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    run = Run.create(folder, overwrite=False, config=Config())
+    schema = {
+        "text": "text",
+        "text_pair": None,
+        "label": "label",
+        "id": None,
+        "label_separator": None,
+        "label_names": list(names),
+        "notes": [],
+        "problem_type": "single_label_classification",
+    }
+    run.write("data.json", {"schema": schema})
+    summary: dict[str, Any] = {"selected": {"split": "validation"}, "training": {}}
+    for split, predictions in splits.items():
+        table = pa.table({"id": range(1, 5), "label": list(labels), "prediction": list(predictions)})
+        run.write_predictions(split, table)
+        summary[split] = {"f1": {"value": 0.5}, "accuracy": {"value": 0.5}, "loss": {"value": 1}, "num_rows": 4}
+    run.write("summary.json", summary)
+    return str(folder)
+
+
+def predictions_of(rivals: Rivals) -> list[list[Any]]:
+    return [candidate.outcomes[0].predictions.tolist() for candidate in rivals.candidates]
+
+
+def test_runs(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "one", validation="abab", test="aaaa")
+    second = make_run(tmp_path / "two", validation="bbbb", test="abbb")
+    rivals = read_rivals([first, second])
+    assert rivals.split == "test"
+    assert [candidate.name for candidate in rivals.candidates] == ["one", "two"]
+    assert predictions_of(rivals) == [[0, 0, 0, 0], [0, 1, 1, 1]]
+    assert rivals.candidates[0].outcomes[0].labels.tolist() == [0, 1, 0, 1]
+    assert rivals.metrics[:2] == ("f1", "accuracy"), "the task's own metrics first"
+    validation = read_rivals([first, second], split="validation")
+    assert predictions_of(validation) == [[0, 1, 0, 1], [1, 1, 1, 1]]
+
+
+def test_validation_where_not_all_have_a_test_split(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "one", validation="abab", test="aaaa")
+    second = make_run(tmp_path / "two", validation="bbbb")
+    assert read_rivals([first, second]).split == "validation"
+
+
+def test_folders_of_seeds_and_named_groups(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        make_run(tmp_path / "small" / f"seed-{seed}", validation="abab")
+    (tmp_path / "small" / "seed-3" / "summary.json").unlink()
+    others = [make_run(tmp_path / f"large-{number}", validation="bbbb") for number in (1, 2)]
+    rivals = read_rivals([str(tmp_path / "small"), f"large={','.join(others)}"])
+    assert [(candidate.name, len(candidate.outcomes)) for candidate in rivals.candidates] == [
+        ("small", 2),
+        ("large", 2),
+    ]
+    assert rivals.notes == (f"{tmp_path / 'small'}: left out, not finished: seed-3",)
+
+
+def test_names_that_are_alike_keep_their_folders(tmp_path: Path) -> None:
+    sources = [make_run(tmp_path / parent / "run", validation="abab") for parent in "xy"]
+    assert [candidate.name for candidate in read_rivals(sources).candidates] == sources
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_files_in_another_order(tmp_path: Path, ending: str) -> None:
+    run = make_run(tmp_path / "run", validation="aabb")
+    file = write(tmp_path / f"other{ending}", id=[4, 3, 2, 1], label=list("baba"), prediction=list("aaab"))
+    rivals = read_rivals([run, file])
+    assert predictions_of(rivals) == [[0, 0, 1, 1], [1, 0, 0, 0]]
+    assert rivals.notes == ("runs are compared on their validation split",)
+
+
+def test_scores_in_place_of_predictions(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", validation="aabb")
+    file = write(tmp_path / "s.csv", id=[1, 2, 3, 4], score_a=[0.9, 0.2, 0.1, 0.6], score_b=[0.1, 0.8, 0.9, 0.4])
+    assert predictions_of(read_rivals([run, file]))[1] == [0, 1, 1, 0], "the run knows the labels"
+
+
+def test_class_ids_in_place_of_names(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", validation="aabb")
+    file = write(tmp_path / "s.jsonl", id=[1, 2, 3, 4], label=[0, 1, 0, 1], prediction=[1, 1, 0, 0])
+    assert predictions_of(read_rivals([run, file]))[1] == [1, 1, 0, 0]
+
+
+def test_files_alone(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.csv", id=["x", "y"], label=["no", "yes"], prediction=["no", "no"])
+    second = write(tmp_path / "2.csv", id=["x", "y"], label=["no", "yes"], score_yes=[0.6, 0.4], score_no=[0.4, 0.6])
+    rivals = read_rivals([first, second])
+    assert rivals.label_set.problem_type == "single_label_classification"
+    assert rivals.label_set.names == ("yes", "no"), "the scores have them in this order"
+    assert rivals.split is None
+    assert predictions_of(rivals) == [[1, 1], [0, 1]]
+
+
+def test_files_with_numbers(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.csv", id=[1, 2], label=[0.5, 2], prediction=[0.25, 1])
+    second = write(tmp_path / "2.parquet", id=[1, 2], label=[0.5, 2.0], prediction=[1.0, 2.0])
+    rivals = read_rivals([first, second])
+    assert rivals.label_set.problem_type == "regression"
+    assert predictions_of(rivals) == [[0.25, 1.0], [1.0, 2.0]]
+
+
+def test_files_with_several_labels(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.jsonl", id=[1, 2], label=[["a", "b"], []], prediction=[["a"], []])
+    second = write(tmp_path / "2.csv", id=[1, 2], label=["a|b", ""], prediction=["", "b"])
+    rivals = read_rivals([first, second])
+    assert rivals.label_set.names == ("a", "b")
+    assert predictions_of(rivals) == [[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]]
+
+
+def test_the_same_doubled_ids_in_the_same_order_are_the_same_rows(tmp_path: Path) -> None:
+    files = [write(tmp_path / name, id=[1, 1], label=["a", "b"], prediction=["a", "a"]) for name in ("1.csv", "2.csv")]
+    assert len(read_rivals(files).candidates) == 2
+
+
+GOOD = {"id": [1, 2, 3, 4], "label": list("abab"), "prediction": list("aabb")}
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"id": [1, 2, 3, 3]}, "other.csv: rows cannot be matched by their ids, some of which stand for several: '3'"),
+        ({"id": [1, 2, 3, None]}, "other.csv: 1 of 4 rows have no id, first row 4"),
+        ({"id": [1, 2, 3, 5]}, "1 ids of {run} are not in {other}: '4'"),
+        ({"label": list("abaa")}, "are about different rows: 1 of 4 rows with the same id have different labels"),
+        ({"prediction": ["a", "a", "b", None]}, "other.csv: 1 of 4 rows have no prediction, first row 4"),
+        ({"prediction": ["a", "a", "b", "bb"]}, "the prediction 'bb' is none of the labels 'a', 'b'."),
+        ({"prediction": [0, 1, 2, 0]}, "the prediction '0' is none of the labels 'a', 'b'."),
+    ],
+)
+def test_rows_that_do_not_match(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
+    run = make_run(tmp_path / "run", validation="aabb")
+    other = write(tmp_path / "other.csv", **{**GOOD, **columns})
+    with pytest.raises(DataError) as caught:
+        read_rivals([run, other])
+    assert words.format(run=run, other=other) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"ID": [1], "label": ["a"], "prediction": ["a"]}, "Did you mean 'ID'?"),
+        ({"id": [1], "label": ["a"], "predicted": ["a"]}, "Did you mean 'predicted'?"),
+        ({"id": [1], "label": ["a"], "score_a": ["high"]}, "expected a number in every row of 'score_a'"),
+    ],
+)
+def test_columns_that_are_missing(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
+    other = write(tmp_path / "other.csv", **columns)
+    with pytest.raises(DataError) as caught:
+        read_rivals([make_run(tmp_path / "run", validation="aabb"), other])
+    assert words in caught.value.message
+
+
+def test_other_tasks(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", validation="aabb")
+    other = make_run(tmp_path / "other", names=("a", "b", "c"), validation="aabb")
+    with pytest.raises(DataError) as caught:
+        read_rivals([run, other])
+    assert "Runs of different tasks cannot be compared" in caught.value.message
+    assert "has 'a', 'b', 'c'" in caught.value.message
+
+
+def test_runs_on_other_rows(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", validation="aabb")
+    other = make_run(tmp_path / "other", labels="bbaa", validation="aabb")
+    with pytest.raises(DataError, match="are about different rows: 2 of 4 rows"):
+        read_rivals([run, other])
+
+
+def test_files_without_labels(tmp_path: Path) -> None:
+    files = [write(tmp_path / name, id=[1], prediction=["a"]) for name in ("1.csv", "2.csv")]
+    with pytest.raises(DataError, match="None of the files has a column 'label'"):
+        read_rivals(files)
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", validation="aabb")
+    cases: list[tuple[list[str], str | None, type[TextuneError], str]] = [
+        ([run], None, ConfigError, "expected two or more"),
+        ([run, run], None, ConfigError, "is named twice"),
+        ([run, str(tmp_path / "none")], None, InputNotFoundError, "There is no run folder"),
+        ([run, make_run(tmp_path / "two", validation="aabb")], "tset", InputNotFoundError, "no predictions for 'tset'"),
+        (
+            [run, write(tmp_path / "other.csv", **GOOD).replace(".csv", ".txt")],
+            None,
+            InputNotFoundError,
+            "no run folder",
+        ),
+    ]
+    for sources, split, error, words in cases:
+        with pytest.raises(error) as caught:
+            read_rivals(sources, split=split)
+        assert words in caught.value.message
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"expected a file that ends in \.csv"):
+        read_rivals([run, str(tmp_path / "notes.txt")])

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from textune.models.packed_linear import PackedLinear, pack_linear_layers
+
+from ..tiny import make_tiny_model
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "distilbert", "modernbert", "deberta-v2", "mpnet"])
+def test_packing_changes_no_logit(family: str) -> None:
+    model = make_tiny_model(family, label_names=["no", "yes"]).eval()
+    ids = torch.randint(5, 40, (3, 17), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before = model(ids).logits
+        pack_linear_layers(model)
+        torch.testing.assert_close(model(ids).logits, before, atol=1e-6, rtol=1e-5)
+    assert sum(isinstance(module, PackedLinear) for module in model.modules()) > 6
+    assert not any(type(module) is nn.Linear for module in model.modules())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("num_rows", [1, 16, 300])
+def test_products_and_weights_are_those_of_the_layer(bias: bool, num_rows: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Linear(24, 40, bias=bias))
+        values = torch.randn(2, num_rows, 24)
+    weight, expected = layers[0].weight.detach().clone(), layers(values).detach()
+    pack_linear_layers(layers)
+    with torch.inference_mode():
+        torch.testing.assert_close(layers(values), expected)
+    assert torch.equal(layers[0].weight, weight)
+    assert dict(layers.named_parameters()).keys() == ({"0.bias"} if bias else set())
+
+
+def test_a_layer_of_another_kind_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(nn.Linear):
+        pass
+
+    own, plain = Own(2, 2), nn.Linear(2, 2)
+    pack_linear_layers(nn.ModuleList([own]))
+    assert type(own) is Own
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    pack_linear_layers(nn.ModuleList([plain]))
+    assert type(plain) is nn.Linear
