@@ -188,13 +188,13 @@ class _Passes:
 
         textune.training.engine.unpadded_forward = faulty_forward  # type: ignore[assignment]
         if self._faults.memory == "backward":
-            backward = torch.Tensor.backward
+            backward = torch.autograd.backward
 
             def short_backward(*arguments: Any, **options: Any) -> None:
                 self._want_memory()
                 backward(*arguments, **options)
 
-            torch.Tensor.backward = short_backward  # type: ignore[method-assign]
+            torch.autograd.backward = short_backward
         if self._faults.memory == "update":
             step = torch.optim.AdamW.step
 

@@ -27,7 +27,8 @@ EXIT_CODES = {
 
 def test_every_error_has_its_documented_exit_code() -> None:
     classes = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)}
-    assert {name: kind.exit_code for name, kind in classes.items()} == EXIT_CODES
+    assert {name: kind.exit_code for name, kind in classes.items()} == {**EXIT_CODES, "Interrupted": 130}
+    assert errors.Interrupted("SIGTERM", signal_number=15).exit_code == 143
     assert (errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED) == (70, 130)
 
 
@@ -41,7 +42,7 @@ def test_the_help_of_the_command_line_names_every_exit_code() -> None:
     from textune.cli.main import EXIT_CODES as TEXT
 
     told = {int(line.split()[0]) for line in TEXT.splitlines() if line.split() and line.split()[0].isdigit()}
-    assert told == {0, errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED, *EXIT_CODES.values()}
+    assert told == {0, errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED, 138, 143, *EXIT_CODES.values()}
 
 
 # Raised and caught inside one package; no user ever sees it.

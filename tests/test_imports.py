@@ -34,6 +34,7 @@ ROOMS = (
     {"job"},
     {"results"},
     {"resume"},
+    {"repeats"},
     {"finetune"},
     {"comparison", "inspection"},
     {"compat"},

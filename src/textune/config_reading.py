@@ -23,6 +23,7 @@ from textune.durations import Duration
 from textune.errors import ConfigError, InputNotFoundError, did_you_mean
 
 MAX_FILE_BYTES = 1 << 20
+_MOST_PROBLEMS = 50
 _LARGEST = 2**63 - 1
 _BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "low": ("at least", operator.ge),
@@ -160,10 +161,8 @@ def _flatten_file(path: Path, problems: list[str]) -> dict[str, Any]:
     sections = [field.name for field in dataclasses.fields(Config)]
     for section, options in tree.items():
         if section not in sections:
-            problems.append(
-                f"{path}: there is no section {section!r}.{did_you_mean(str(section), sections)} "
-                f"The sections are {', '.join(sections)}."
-            )
+            near = did_you_mean(str(section), sections) if len(problems) < _MOST_PROBLEMS else ""
+            problems.append(f"{path}: there is no section {section!r}.{near} The sections are {', '.join(sections)}.")
         elif options is not None and not isinstance(options, dict):
             problems.append(f"{path}: expected options under `{section}:`, found {options!r}.")
         else:
@@ -213,7 +212,8 @@ def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
     sections: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(Config)}
     for name, value in values.items():
         if name not in option_fields():
-            problems.append(f"There is no option {name!r}.{_suggest(name)}")
+            near = _suggest(name) if len(problems) < _MOST_PROBLEMS else ""
+            problems.append(f"There is no option {name!r}.{near}")
             continue
         field, kind = option_fields()[name]
         try:
@@ -225,6 +225,8 @@ def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
     config = Config(**{section: hints[section](**options) for section, options in sections.items()})
     problems += _check_together(config)
     if problems:
+        if len(problems) > _MOST_PROBLEMS:
+            problems[_MOST_PROBLEMS:] = [f"And {len(problems) - _MOST_PROBLEMS:,} mistakes more."]
         raise ConfigError(problems, hint="`textune config` prints every option with its meaning and default.")
     return config
 

@@ -57,14 +57,16 @@ class Duration:
         if match is not None and name in _SECONDS:
             if not by_clock:
                 raise ValueError(
-                    f'expected steps, epochs, examples or percent, as "500steps" or "10%", found {text!r}: a time by the '
-                    "clock is taken by checkpoint.every alone, because it would alter the result elsewhere"
+                    f'expected steps, epochs, examples or percent, as "500steps" or "10%", found {text!r}: a time by '
+                    "the clock is taken by checkpoint.every alone, because elsewhere it would alter the result"
                 )
             return cls._checked(Fraction(match[1]) * _SECONDS[name], "seconds", text)
         unit = _UNITS.get(name)
         if match is None or unit is None:
             clock = ', "10min"' if by_clock else ""
-            raise ValueError(f'expected a number with its unit, as "500steps", "1epoch"{clock} or "10%", found {text!r}')
+            raise ValueError(
+                f'expected a number with its unit, as "500steps", "1epoch"{clock} or "10%", found {text!r}'
+            )
         return cls._checked(Fraction(match[1]), unit, text)
 
     @classmethod

@@ -27,6 +27,7 @@ EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 EXIT_BY_SIGNAL = 128
 """Plus the signal's number, as shells have it."""
+_LONGEST_NAME = 200
 
 
 class TextuneError(Exception):
@@ -100,7 +101,7 @@ class TrainingError(TextuneError):
     exit_code = 1
 
 
-class Interrupted(TextuneError):
+class Interrupted(TextuneError):  # noqa: N818 - no error: it was asked for
     """A signal asked training to stop; it did so after a whole step, whose checkpoint is committed.
 
     Args:
@@ -128,6 +129,8 @@ def panics_as_errors() -> Iterator[None]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the known name closest to `name`, or an empty string."""
+    if len(name) > _LONGEST_NAME:  # comparing takes time that grows with its square
+        return ""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 

@@ -291,7 +291,7 @@ def fine_tune(
                 display.note(note)
             classifier = _load(config, checkpoint, prepared, device=device, display=display)
             config, tokens = _tokenize(config, prepared, classifier, display=display)
-        audit = _audit(prepared, tokens, display=display) if processes.is_main and resumption is None else None
+        audit = _audit(prepared, tokens, display=display) if processes.is_main and recorded is None else None
         processes.share_weights(classifier.model)
         processes.require_same([prepared.source.fingerprint, len(prepared.rows[prepared.train])], what="training data")
         arithmetic = _arithmetic(config, device, processes, recorded, like)

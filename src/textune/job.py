@@ -217,7 +217,7 @@ class Job:
         """About what the run will write, as most of it lies on the disk at once."""
         checkpoint = checkpoint_bytes(setup.model, setup.optimizer)
         kept = self.config.checkpoint.keep + 2  # the best, and the one being written
-        model = sum(tensor.nbytes for tensor in setup.model.state_dict().values())
+        model = sum(parameter.nbytes for parameter in setup.model.parameters())
         scored = [*self.prepared.roles.validation, *self.prepared.roles.test]
         a_prediction = 64 + 8 * len(self.label_set.names)
         predictions = sum(len(self.prepared.rows[split]) for split in scored) * a_prediction

@@ -210,9 +210,7 @@ def altering_options(config: Config) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if name not in WITHOUT_EFFECT}
 
 
-def origin_of(
-    config: Config, prepared: PreparedData, checkpoint: Path, engine: Engine, processes: Processes
-) -> Origin:
+def origin_of(config: Config, prepared: PreparedData, checkpoint: Path, engine: Engine, processes: Processes) -> Origin:
     """What a run with these parts is made from and with.
 
     Args:

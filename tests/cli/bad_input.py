@@ -150,7 +150,12 @@ CASES = [
         2,
         ("expected f1, precision:X, recall:X or a score, X from 0 to 1; found 'high'",),
     ),
-    Case("predictions on other rows", "compare run other-rows.csv", 65, ("are about different rows", "'zzz'")),
+    Case(
+        "predictions on other rows",
+        "compare run other-rows.csv",
+        65,
+        ("are about different rows", "6 ids of run are not in other-rows.csv"),
+    ),
     Case(
         "ids that stand for several rows", "compare run doubled-ids.csv", 65, ("some of which stand for several: '7'",)
     ),
@@ -178,7 +183,7 @@ def make_files(folder: Path, *, checkpoint: Path, run: Path) -> None:
         "targets.csv": ["text,label", "good,1.5", "bad,nan", "dull,inf", "fine,2.5"],
         "broken.jsonl": ['{"text": "good", "label": "a"}', '{"text": "bad", '],
         "null-text.jsonl": ['{"text": "good", "label": "a"}', '{"text": null, "label": "b"}'],
-        "other-rows.csv": ["id,label,prediction", "zzz,positive,negative"],
+        "other-rows.csv": ["id,label,prediction", "x,positive,negative", "y,positive,positive"],
         "doubled-ids.csv": ["id,label,prediction", "7,positive,negative", "7,positive,positive"],
         "reviews.xls": ["PK"],
         "wrong.parquet": ["text,label", "good,a"],

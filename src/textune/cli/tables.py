@@ -52,7 +52,9 @@ def print_run(run: Run) -> None:
     """Prints a finished run's scores, its cost and where everything lies."""
     summary = run.summary
     training, selected = summary["training"], summary["selected"]
-    print_scores({name: scores for name, scores in summary.items() if name not in {"training", "selected"}})
+    splits = {name: scores for name, scores in summary.items() if name not in {"training", "selected"}}
+    if splits:
+        print_scores(splits)
     early = f", stopped: {training['stop_reason']}" if training["stop_reason"] else ""
     chosen = f"best by {selected['metric']} on {selected['split']}" if selected["weights"] == "best" else "the last"
     if selected.get("note"):

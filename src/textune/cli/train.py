@@ -58,6 +58,10 @@ def train(
     textune train --resume runs/reviews            goes on after a crash, SIGTERM or Ctrl-C
 
     \b
+    textune train --data reviews.csv --seeds 5     five runs: mean and spread, and the one best on validation
+    textune train --data reviews.csv --cv 5        cross-validation, then one model on all rows
+
+    \b
     torchrun --nproc-per-node 2 -m textune train   two processes; --batch-size is that of each
     """
     from textune.display import Display
@@ -78,6 +82,10 @@ def train(
         return  # the main process says it
     if as_json:
         click.echo(json.dumps({"run": str(run.path), **run.summary}, indent=2, ensure_ascii=False))
+    elif not quiet and "kind" in run.summary:
+        from textune.cli.member_tables import print_members
+
+        print_members(run)
     elif not quiet:
         from textune.cli.tables import print_run
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from textune.data.glue import GLUE_TASKS, GlueTask
 from textune.errors import ConfigError, did_you_mean
-from textune.evaluation.metrics import METRICS, Outcome
+from textune.evaluation.metrics import metric_values
+from textune.evaluation.sums import Outcome
 
 Array = npt.NDArray[Any]
 Kind = Literal["class", "classes", "number", "numbers"]
@@ -258,7 +259,7 @@ def _glue(config_name: str | None) -> MetricDefinition:
 def _glue_metrics(task: GlueTask) -> Callable[[Array, Array], dict[str, Any]]:
     def compute(references: Array, predictions: Array) -> dict[str, Any]:
         outcome = Outcome(references, predictions, len(task.label_names))
-        values = {name: METRICS[name].compute(outcome) for name in task.metrics}
+        values = metric_values(outcome, task.metrics)
         return {name: math.nan if value is None else value for name, value in values.items()}
 
     return compute

@@ -104,7 +104,11 @@ def _rare_labels(strata: NDArray[np.int64], num_folds: int) -> list[str]:
     sizes = np.bincount(strata)
     notes = []
     if rare := int(((sizes > 1) & (sizes < num_folds)).sum()):
-        notes.append(f"{rare} labels have fewer than {num_folds} rows, so that some folds are without them")
+        notes.append(f"{_labels(rare)} fewer than {num_folds} rows, so that some folds have none")
     if single := int((sizes == 1).sum()):
-        notes.append(f"{single} labels have one row alone: the model that is measured on it has never seen the label")
+        notes.append(f"{_labels(single)} one row alone: the model that is measured on it has never seen the label")
     return notes
+
+
+def _labels(number: int) -> str:
+    return "1 label has" if number == 1 else f"{number} labels have"

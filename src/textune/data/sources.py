@@ -18,7 +18,7 @@ from textune.data.folders import canonical_split, split_files
 from textune.data.glue import GLUE_TASKS, HUB_REPOSITORY, GlueTask, official_files, task_of_folder
 from textune.data.hub import HubName, load_from_hub, parse_hub_name
 from textune.data.readers import existing_file, is_data_file, read_batches, stem_of
-from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_mean
+from textune.errors import ConfigError, DataError, InputNotFoundError, TextuneError, did_you_mean
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -223,13 +223,15 @@ def _saved_by_datasets(folder: Path, name: str) -> Source:
 
     try:
         loaded = datasets.load_from_disk(str(folder))
+        splits = loaded if isinstance(loaded, datasets.DatasetDict) else datasets.DatasetDict({"train": loaded})
+        return _source_of(splits, name=name, location=str(folder), task=None, notes=())
+    except TextuneError:
+        raise
     except Exception as error:  # json, pyarrow, KeyError, ...: datasets does not check what it reads
         raise DataError(
             f"{folder}: expected a folder saved by `datasets`, it cannot be read ({type(error).__name__}: {error}).",
             hint="Save it again with save_to_disk.",
         ) from error
-    splits = loaded if isinstance(loaded, datasets.DatasetDict) else datasets.DatasetDict({"train": loaded})
-    return _source_of(splits, name=name, location=str(folder), task=None, notes=())
 
 
 def _source_of(

@@ -33,6 +33,8 @@ from textune.seeds import derive_seed
 
 # With fewer rows on which two models differ, McNemar's test is computed exactly.
 EXACT_BELOW = 25
+# What rounding alone makes of no variance at all.
+_ROUNDING = 1e-20
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ def _difference(values: FloatArray, drawn: FloatArray, first: slice, second: sli
 def _combined(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The standard error and its degrees of freedom, from variances that add up and theirs."""
     variance = sum(part for part, _ in parts)
-    if variance <= 0:
+    if variance <= _ROUNDING:
         return 0.0, 1.0
     return variance**0.5, variance**2 / sum(part**2 / degrees for part, degrees in parts if part)
 

@@ -145,8 +145,8 @@ def per_class_intervals(
         return {}
     columns = Counts.columns(outcome)
     counts = Counts.of(np.asarray(columns.sum(axis=0)))
-    (combined,) = statistics_of(outcome, ["accuracy"])
-    f1 = Additive(label_set.names, columns, lambda totals: Counts.of(totals).f1, combined.codes)
+    alike = (outcome.labels, outcome.predictions)
+    f1 = Additive(label_set.names, columns, lambda totals: Counts.of(totals).f1, alike)
     intervals = _by_one_method(f1, seed=seed, num_resamples=num_resamples, method="bca")
     return {
         name: {

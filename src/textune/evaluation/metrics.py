@@ -16,7 +16,7 @@ import numpy.typing as npt
 from textune.errors import ConfigError, did_you_mean
 from textune.evaluation.predictions import FloatArray, LabelSet, decide
 from textune.evaluation.ranks import RankCorrelation
-from textune.evaluation.resampling import Additive, codes_of
+from textune.evaluation.resampling import Additive
 from textune.evaluation.sums import Counts, Moments, Outcome, ratio
 from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
@@ -131,16 +131,13 @@ def statistics_of(outcome: Outcome, names: Sequence[str]) -> list[Additive | Ran
     additive = tuple(name for name in names if METRICS[name].of is not None)
     statistics: list[Additive | RankCorrelation] = []
     if additive and outcome.num_labels:
-        columns = Counts.columns(outcome)
-        codes = codes_of(outcome.labels, outcome.predictions)
-        statistics.append(Additive(additive, columns, lambda totals: _values(additive, Counts.of(totals)), codes))
+        columns, alike = Counts.columns(outcome), (outcome.labels, outcome.predictions)
+        statistics.append(Additive(additive, columns, lambda totals: _values(additive, Counts.of(totals)), alike))
     elif additive:
         columns = Moments.columns(outcome)
         statistics.append(Additive(additive, columns, lambda totals: _values(additive, Moments.of(totals))))
     if len(additive) < len(names):
-        statistics.append(
-            RankCorrelation(*(values.astype(np.float64) for values in (outcome.labels, outcome.predictions)))
-        )
+        statistics.append(RankCorrelation(outcome.labels.astype(np.float64), outcome.predictions.astype(np.float64)))
     return statistics
 
 

@@ -117,13 +117,18 @@ class Additive:
         names: of the metrics.
         columns: what each row adds, float64 [num_rows, num_columns], dense or sparse.
         compute: sums [..., num_columns] -> values [..., num_names].
-        codes: see `Statistic`.
+        alike: arrays [num_rows, ...] that tell rows apart: those that are equal in all add the same. Empty where each
+            row adds something of its own.
     """
 
     names: tuple[str, ...]
     columns: Any
     compute: Callable[[FloatArray], FloatArray]
-    codes: IntArray | None = None
+    alike: tuple[npt.NDArray[Any], ...] = ()
+
+    @property
+    def codes(self) -> IntArray | None:
+        return codes_of(*self.alike) if self.alike else None
 
     @property
     def num_rows(self) -> int:
@@ -176,7 +181,7 @@ def resample(statistics: Sequence[Statistic], *, seed: int, num_resamples: int) 
     """
     num_rows = statistics[0].num_rows
     assert all(statistic.num_rows == num_rows for statistic in statistics), "all are of the same rows"
-    known = [statistic.codes for statistic in statistics if statistic.codes is not None]
+    known = [codes for statistic in statistics if (codes := statistic.codes) is not None]
     codes = codes_of(*known) if len(known) == len(statistics) else None
     cells = Cells.of(codes, num_rows=num_rows, seed=seed)
     prepared = [statistic.prepare(cells) for statistic in statistics]

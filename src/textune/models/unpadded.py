@@ -210,7 +210,7 @@ def _install_attention(model: PreTrainedModel, stack: ExitStack) -> str:
 
     from textune.models.unpadded_attention import attend
 
-    AttentionInterface.register(_ATTENTION, torch.compiler.disable(attend))
+    AttentionInterface.register(_ATTENTION, torch.compiler.disable(attend))  # type: ignore[no-untyped-call]
     AttentionMaskInterface.register(_ATTENTION, lambda *_, **__: None)
     usual: str = model.config._attn_implementation
     stack.callback(model.set_attn_implementation, usual)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from textune.config import Config
 from textune.data.folds import deal_folds
 from textune.data.prepare import PreparedData
 from textune.data.rows import labels_of
@@ -35,11 +34,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
+    from textune.config import Config
+
 OUT_OF_FOLD = "out_of_fold"
 
 
 def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -> None:
     """Writes pooled predictions, what is wrong with them, the model of all rows and, last, summary.json.
+
+    Labels are called into doubt only where no fold has failed: a model that has learned nothing has no opinion.
 
     Args:
         members: the folds, and last the run on all rows; all have finished.
@@ -50,7 +53,7 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     labels = labels_of(rows)
     assert labels is not None, "the training split is labelled"
     label_set = LabelSet(prepared.schema.problem_type, prepared.schema.label_names)
-    fold_of_row = _fold_of_row(rows, whole.config, label_set)
+    fold_of_row = folds_of(prepared, whole.config)
     table = _pooled(folds, fold_of_row, rows)
     logits = logits_of_table(table, label_set)
 
@@ -60,7 +63,8 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     pooled = with_uncertainty(score(logits, labels, label_set, metric_names=names), logits, labels, label_set)
     figures = pooled.as_json()
     for name in metrics_of(figures):
-        figures[name] |= {key: value for key, value in _spread(name, parts).items() if key != "value"}
+        of_folds = spread([metrics_of(part)[name] for part in parts])
+        figures[name] |= {key: of_folds[key] for key in ("deviation", "values")}
     judge = judged_by(metric, names)
     runs = [
         {
@@ -68,13 +72,17 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
             "failed": why_failed(outcome_of(logits[mine], labels[mine], label_set), judge, label_set.names),
             OUT_OF_FOLD: metrics_of(part) | {"num_rows": part["num_rows"]},
         }
-        for run, part, mine in ((run, part, fold_of_row == number) for number, (run, part) in _numbered(folds, parts))
+        for run, part, mine in zip(
+            folds, parts, (fold_of_row == fold for fold in range(1, len(folds) + 1)), strict=True
+        )
     ]
     note = (
         f"the model was trained on all rows; the figures of {OUT_OF_FOLD} are those of {len(folds)} models, each on "
-        f"the rows that it had not seen. They trained on {len(folds) - 1} of {len(folds)} parts of the rows, so that the "
-        "model on all of them is hardly worse. Nothing was chosen by these rows."
+        f"the rows that it had not seen. They trained on {len(folds) - 1} of {len(folds)} parts of the rows, so that "
+        "the model on all of them is hardly worse. Nothing was chosen by these rows."
     )
+    if failed := [run["name"] for run in runs if run["failed"]]:
+        note += f" {', '.join(failed)} failed, and so may the model on all rows have: look at what it predicts."
     summary: dict[str, Any] = {
         "kind": "folds",
         "selected": {**last.summary["selected"], "run": last.path.name, "split": OUT_OF_FOLD, "metric": metric},
@@ -84,7 +92,7 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     summary["selected"]["note"] = note
     whole.write_predictions(OUT_OF_FOLD, table)
     whole.write("analysis.json", {OUT_OF_FOLD: _analyse(last, prepared, logits, labels, label_set)})
-    if label_set.problem_type == SINGLE_LABEL:
+    if label_set.problem_type == SINGLE_LABEL and not any(run["failed"] for run in runs):
         found = label_errors(labels, to_scores(logits, SINGLE_LABEL))
         write_text(whole.path / LABEL_ERRORS, _label_errors_csv(found, rows, labels, label_set))
         summary["label_errors"] = {"suspects": len(found.rows), "estimated_share": found.estimated_share}
@@ -105,6 +113,21 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     whole.write("summary.json", summary)
 
 
+def folds_of(prepared: PreparedData, config: Config) -> npt.NDArray[np.int64]:
+    """The fold of each training row, as `prepare_training` deals them out for the run of each fold.
+
+    Args:
+        config: of the whole, settled.
+
+    Raises:
+        DataError: there are too few rows.
+    """
+    data, kind = config.data, prepared.schema.problem_type
+    assert data.folds is not None and data.split_seed is not None, "the configuration is settled"
+    rows = prepared.rows[prepared.train]
+    return deal_folds(rows, num_folds=data.folds, seed=data.split_seed, problem_type=kind)[0]
+
+
 def read_label_errors(whole: Run, *, limit: int) -> list[dict[str, str]]:
     """The most suspicious rows of label_errors.csv; none where there is no such file."""
     path = whole.path / LABEL_ERRORS
@@ -112,22 +135,6 @@ def read_label_errors(whole: Run, *, limit: int) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [row for row, _ in zip(csv.DictReader(file), range(limit), strict=False)]
-
-
-def _numbered(folds: Sequence[Run], parts: Sequence[Any]) -> enumerate[tuple[Run, Any]]:
-    return enumerate(zip(folds, parts, strict=True), start=1)
-
-
-def _spread(name: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return spread([metrics_of(part)[name] for part in parts])
-
-
-def _fold_of_row(rows: Dataset, config: Config, label_set: LabelSet) -> npt.NDArray[np.int64]:
-    """As `prepare_training` deals them out for each fold's run."""
-    data = config.data
-    assert data.folds is not None and data.split_seed is not None, "the configuration is settled"
-    problem_type: Any = label_set.problem_type
-    return deal_folds(rows, num_folds=data.folds, seed=data.split_seed, problem_type=problem_type)[0]
 
 
 def _pooled(folds: Sequence[Run], fold_of_row: npt.NDArray[np.int64], rows: Dataset) -> pa.Table:

@@ -80,9 +80,7 @@ def members_of(config: Config) -> list[Member]:
     return [*folds, member(ALL_ROWS, "all rows", data=all_rows)]
 
 
-def without_members(
-    options: Mapping[str, Any], settings: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def without_members(options: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Short options and dotted settings that are for each run, without those that say how many there are."""
     return (
         {name: value for name, value in options.items() if SHORT_NAMES.get(name) not in _OF_THE_WHOLE},

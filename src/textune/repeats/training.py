@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from textune.config import Config
 from textune.data.cache import workspace
 from textune.data.prepare import PreparedData, prepare_inspection
 from textune.display import Display
-from textune.errors import TrainingError
+from textune.errors import TextuneError, TrainingError
 from textune.lock import run_lock
-from textune.repeats.folds import write_folds
+from textune.repeats.folds import folds_of, write_folds
 from textune.repeats.members import Member, members_of, settled
 from textune.repeats.seeds import write_seeds
 from textune.report.write import write_report
@@ -50,13 +50,20 @@ def train_members(
             return whole
         with processes.main_first():
             if processes.is_main:
+                if config.data.folds is not None and prepared is not None:
+                    folds_of(prepared, config)  # whether there are rows enough
                 _begin(whole, config, begun, stack)
         if config.data.folds is not None:
             display.note(
                 "cross-validation: each run ends with its last weights, so that nothing is chosen on the rows that "
                 "measure it"
             )
-        failures = _train(members, train_member, whole, display=display, processes=processes)
+        try:
+            failures = _train(members, train_member, whole, display=display, processes=processes)
+        except TextuneError:
+            if processes.is_main and not whole.runs:
+                _unmake(whole, members)
+            raise
         if processes.is_main:
             if config.run.seeds is not None:
                 write_seeds(whole, members, failures)
@@ -93,6 +100,14 @@ def _begin(whole: Run, config: Config, begun: Run | None, stack: ExitStack) -> N
     else:
         (whole.path / "summary.json").unlink(missing_ok=True)  # without it nothing is taken for finished
         whole.write_config(config)
+
+
+def _unmake(whole: Run, members: list[Member]) -> None:
+    """Leaves the folder empty after a mistake that showed before the first run had begun."""
+    (whole.path / "config.yaml").unlink(missing_ok=True)
+    for member in members:
+        with suppress(OSError):  # not there, or not empty
+            (whole.path / member.name).rmdir()
 
 
 def _train(

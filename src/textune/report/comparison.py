@@ -18,19 +18,31 @@ from textune.report.reading import RunFiles
 MAX_CURVES = 8
 
 
-def comparison_report(runs: Sequence[RunFiles]) -> Report:
-    """The page of several runs; what one of them lacks is left out and said."""
+def comparison_report(runs: Sequence[RunFiles], *, together: RunFiles | None = None) -> Report:
+    """The page of several runs; what one of them lacks is left out and said.
+
+    Args:
+        together: what they say as seeds of one recipe (`textune.repeats`); None where each is a recipe of its own.
+    """
     names = _distinct_names(runs)
+    seeds = [] if together is None else [together]
     charts = _charts(runs, names)
     values: dict[str, Any] = {
-        "title": "Runs side by side",
+        "title": "Runs side by side" if together is None else f"{together.name}: {len(runs)} seeds",
         "names": names,
         "options": _options(runs),
-        "tables": _tables(runs, names),
-        "verdicts": runs[0].attempt("Which run is better", _verdicts, runs, names) or [],
+        "tables": _tables([*runs, *seeds], [*names, "mean"]),
+        "heading": "Which is better" if together is None else "What they say together",
+        "verdicts": (
+            runs[0].attempt("Which run is better", _verdicts, runs, names)
+            if together is None
+            else together.attempt("What they say together", _of_seeds, together)
+        )
+        or [],
         "charts": charts,
     }
-    sentences = [f"{name}: {problem}" for run, name in zip(runs, names, strict=True) for problem in run.problems]
+    told = [*zip(runs, names, strict=True), *((whole, whole.name) for whole in seeds)]
+    sentences = [f"{name}: {problem}" for run, name in told for problem in run.problems]
     return Report(render("comparison.html.j2", values, sentences=sentences), tuple(charts))
 
 
@@ -43,6 +55,15 @@ def _verdicts(runs: Sequence[RunFiles], names: Sequence[str]) -> list[str]:
         return [f"Whether one is better cannot be said. {error}"]
     comparison = dataclasses.replace(comparison, names=tuple(names))
     return [verdict(comparison, comparison.metrics[0], place) for place in range(1, len(names))]
+
+
+def _of_seeds(together: RunFiles) -> list[str]:
+    """Which seed was kept and which have failed."""
+    summary = together.summary
+    if not summary:
+        return []
+    failed = [f"{run['name']} has failed: {run['failed']}." for run in summary["runs"] if run["failed"]]
+    return [*failed, summary["selected"]["note"]]
 
 
 def _distinct_names(runs: Sequence[RunFiles]) -> list[str]:
@@ -63,7 +84,7 @@ def _tables(runs: Sequence[RunFiles], names: Sequence[str]) -> list[dict[str, An
     """For each split one row per metric and one column per run."""
     tables = []
     for split in dict.fromkeys(split for run in runs for split in run.scored_splits):
-        parts = {name: run.summary[split] for run, name in zip(runs, names, strict=True) if split in run.scored_splits}
+        parts = {name: run.summary[split] for run, name in zip(runs, names, strict=False) if split in run.scored_splits}
         figures = {name: sections.scores(part) for name, part in parts.items()}
         num_rows = {name: int(part["num_rows"]) for name, part in parts.items()}
         tables.append({"split": split, **sections.table(figures, num_rows)})

@@ -47,11 +47,11 @@ class Tracker(Callback):
     """Hands what is logged to a tracker. A tracker that fails is given up with a warning: training goes on.
 
     Args:
-        split: what evaluations are of.
+        split: what evaluations are of; None where there are none.
         warn: told of a tracker that failed.
     """
 
-    def __init__(self, name: str, writer: Writer, *, split: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, name: str, writer: Writer, *, split: str | None, warn: Callable[[str], None]) -> None:
         self._name, self._split, self._warn = name, split, warn
         self._writer: Writer | None = writer
 
@@ -59,6 +59,7 @@ class Tracker(Callback):
         self._write("train", record, state.step)
 
     def on_evaluate(self, state: TrainingState, record: Record) -> None:
+        assert self._split is not None, "without validation rows nothing is evaluated"
         self._write(self._split, record, state.step)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -93,7 +94,7 @@ class Tracker(Callback):
 
 
 def open_trackers(
-    names: Sequence[str], run: Run, config: Config, *, split: str, warn: Callable[[str], None]
+    names: Sequence[str], run: Run, config: Config, *, split: str | None, warn: Callable[[str], None]
 ) -> list[Tracker]:
     """Starts a run in each of the trackers, or goes on in the one that the run folder knows of.
 

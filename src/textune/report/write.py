@@ -11,6 +11,7 @@ from textune.report.charts import Chart, file_csv, file_png, file_svg
 from textune.report.comparison import comparison_report
 from textune.report.page import run_report
 from textune.report.reading import read_run
+from textune.run import Run
 
 RUN_PAGE, COMPARISON_PAGE = "report.html", "comparison.html"
 
@@ -25,7 +26,7 @@ def write_report(
     """Writes the report of a run, or one page that compares several.
 
     Args:
-        runs: run folders, finished or not.
+        runs: run folders, finished or not. One of several seeds stands for its runs.
         output: the page; None for RUN/report.html, which is replaced, or for several runs comparison.html.
         figures: a folder for each chart as NAME.svg, NAME.png and NAME.csv.
         overwrite: replace the page if `output` is there already.
@@ -37,21 +38,29 @@ def write_report(
         InputNotFoundError, CheckpointError: a folder is missing or not a run.
         OutputError, StorageError: the page or a chart cannot be written.
     """
-    files = [read_run(run) for run in runs]
-    own = files[0].path / RUN_PAGE
-    target = Path(output) if output is not None else own if len(files) == 1 else Path(COMPARISON_PAGE)
+    files = [read_run(member) for run in runs for member in _members(run)]
+    own = Path(runs[0]) / RUN_PAGE
+    target = Path(output) if output is not None else own if len(runs) == 1 else Path(COMPARISON_PAGE)
     if target != own and target.exists() and not overwrite:
         raise OutputError(
             f"--output: {str(target)!r} exists already; nothing was written.",
             hint="Choose another name with -o, or say --overwrite to replace it.",
         )
-    report = run_report(files[0]) if len(files) == 1 else comparison_report(files)
+    together = read_run(runs[0]) if len(runs) == 1 else None
+    report = run_report(files[0]) if len(files) == 1 else comparison_report(files, together=together)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, report.html)
     if figures is not None:
         write_charts(report.charts, Path(figures))
     return target, [problem for part in files for problem in part.problems]
+
+
+def _members(run: str | Path) -> list[Path]:
+    """The runs of several seeds, which are shown side by side, or the run itself."""
+    whole = Run.open(run)
+    seeds = [member.path for member in whole.runs if member.path.name.startswith("seed-")]
+    return seeds or [whole.path]
 
 
 def write_charts(charts: Iterable[Chart], folder: Path) -> None:

@@ -117,7 +117,7 @@ class Engine:
 
     @contextlib.contextmanager
     def loading(self, untrained_decay: float) -> Iterator[None]:
-        """Inside the block the model gets the weights of a checkpoint, until which the untrained ones had decayed so."""
+        """Inside the block the model gets a checkpoint's weights, until which the untrained ones had decayed so."""
         with self.used.loading(untrained_decay) if self.used is not None else contextlib.nullcontext():
             yield
 

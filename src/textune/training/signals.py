@@ -59,7 +59,7 @@ class StopSignals(Callback):
         if self.received:
             name = signal.Signals(self.received).name
             raise Interrupted(
-                f"{name}: stopped while the model was evaluated; training is complete and its last checkpoint committed.",
+                f"{name}: stopped while the model was evaluated; training is complete, its last checkpoint committed.",
                 signal_number=self.received,
             )
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from textune.errors import CheckpointError
 
-
 _OF_THE_MOMENT = {"requests", "loss"}
 """What of the state is no part of a checkpoint."""
 

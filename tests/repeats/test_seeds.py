@@ -1,0 +1,275 @@
+"""Several seeds of one recipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from trained import QUICK, write_json_lines
+
+from textune.comparison import compare
+from textune.display import Display
+from textune.errors import ConfigError, Interrupted, OutputError, TrainingError
+from textune.finetune import train
+from textune.lock import run_lock
+from textune.report.write import write_report
+from textune.run import Run
+from textune.serving.predictor import Predictor
+from textune.training.callbacks import Callback
+from textune.training.state import TrainingState
+
+SEEDS = [7, 8, 9]
+Begin = Callable[..., Run]
+
+
+class Said(Display):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+    warning = note
+
+
+class Ending(Callback):
+    """Ends the training with this number, counted from 0, after its second step."""
+
+    def __init__(self, number: int, how: Callable[[TrainingState], None]) -> None:
+        self.begun, self.number, self.how = -1, number, how
+
+    def on_train_begin(self, state: TrainingState) -> None:
+        self.begun += 1
+
+    def on_step(self, state: TrainingState) -> None:
+        if (self.begun, state.step) == (self.number, 2):
+            self.how(state)
+
+
+def interrupt(state: TrainingState) -> None:
+    state.requests.interrupt = 15
+
+
+def kill(state: TrainingState) -> None:
+    raise KeyboardInterrupt
+
+
+def diverge(state: TrainingState) -> None:
+    raise TrainingError("Step 2 gave a loss that is not finite.")
+
+
+@pytest.fixture(scope="module")
+def begin(tiny_csv: Path, tiny_checkpoint: Path) -> Begin:
+    def call(output: Path, **options: Any) -> Run:
+        values = {**QUICK, "seed": SEEDS[0], "epochs": 6, "learning_rate": 1e-2, "validation_fraction": 0.25, **options}
+        return train(str(tiny_csv), model=str(tiny_checkpoint), output=str(output), **values)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def whole(begin: Begin, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three seeds that were never interrupted."""
+    return begin(tmp_path_factory.mktemp("runs") / "whole", seeds=3)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same(found: Run, expected: Run) -> None:
+    tensors = weights(found.model_path)
+    for name, tensor in weights(expected.model_path).items():
+        assert torch.equal(tensors[name], tensor), name
+    assert found.predictions("validation").equals(expected.predictions("validation"))
+    for part in ("selected", "validation"):
+        assert found.summary[part] == expected.summary[part]
+
+
+def test_each_is_the_run_of_that_seed_alone(whole: Run, begin: Begin, tmp_path: Path) -> None:
+    assert [run.path.name for run in whole.runs] == [f"seed-{seed}" for seed in SEEDS]
+    alone = begin(tmp_path / "alone", seed=SEEDS[1], settings={"data.split_seed": SEEDS[0]})
+    assert_same(whole.runs[1], alone)
+    assert whole.runs[1].config.training.seed == SEEDS[1]
+
+
+def test_all_are_measured_on_the_same_rows(whole: Run) -> None:
+    ids = {tuple(run.predictions("validation")["id"].to_pylist()) for run in whole.runs}
+    assert len(ids) == 1
+    finals = [weights(run.model_path)["classifier.weight"] for run in whole.runs]
+    assert not torch.equal(finals[0], finals[1])
+
+
+def test_figures_are_means(whole: Run) -> None:
+    summary = whole.summary
+    assert summary["kind"] == "seeds"
+    for name in ("accuracy", "f1_macro", "loss"):
+        values = [run.summary["validation"][name]["value"] for run in whole.runs]
+        entry = summary["validation"][name]
+        assert entry["values"] == values
+        assert entry["value"] == pytest.approx(np.mean(values))
+        assert entry["deviation"] == pytest.approx(np.std(values, ddof=1))
+    low, high = summary["validation"]["accuracy"]["interval"]
+    assert 0 <= low <= summary["validation"]["accuracy"]["value"] <= high <= 1
+    assert [run["seed"] for run in summary["runs"]] == SEEDS
+    assert summary["validation"]["num_rows"] == 16
+
+
+def test_the_best_on_validation_is_kept_and_used(whole: Run) -> None:
+    summary = whole.summary
+    of_run = {run["name"]: run["validation"]["accuracy"] for run in summary["runs"]}
+    kept = summary["selected"]["run"]
+    assert of_run[kept] == max(of_run.values())
+    assert f"{kept} was chosen of 3 seeds by accuracy on validation" in summary["selected"]["note"]
+    run = next(run for run in whole.runs if run.path.name == kept)
+    assert (whole.model_path / "model.safetensors").read_bytes() == (run.model_path / "model.safetensors").read_bytes()
+    card = (whole.model_path / "README.md").read_text()
+    assert "## One of several seeds" in card
+    assert "accuracy on validation: mean" in card
+    texts = ["the film was good .", "the film was very bad"]
+    assert Predictor.load(whole).predict(texts) == Predictor.load(run).predict(texts)
+
+
+def test_the_folder_can_be_compared_and_reported(whole: Run, tmp_path: Path) -> None:
+    comparison = compare(whole.path, whole.runs[0].path)
+    assert comparison.figures["accuracy"][0].value == pytest.approx(whole.summary["validation"]["accuracy"]["value"])
+    page, problems = write_report([whole.path], output=tmp_path / "page.html")
+    assert problems == []
+    text = page.read_text()
+    assert "whole: 3 seeds" in text
+    assert whole.summary["selected"]["note"] in text
+    assert all(run.path.name in text for run in whole.runs)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_interrupted_within_a_run(whole: Run, begin: Begin, tmp_path: Path, number: int) -> None:
+    with pytest.raises(Interrupted) as caught:
+        begin(tmp_path / "cut", seeds=3, callbacks=[Ending(number, interrupt)])
+    assert caught.value.hint == f"`textune train --resume {tmp_path / 'cut'}` goes on from there."
+    assert caught.value.exit_code == 143
+    assert len(Run.open(tmp_path / "cut").runs) == number + 1
+    assert not Run.open(tmp_path / "cut").is_finished
+    found = train(resume=tmp_path / "cut", display=Display())
+    for run, expected in zip(found.runs, whole.runs, strict=True):
+        assert_same(run, expected)
+    for part in ("validation", "runs", "selected"):
+        assert found.summary[part] == whole.summary[part]
+
+
+def test_killed_within_a_run_and_between_runs(whole: Run, begin: Begin, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        begin(tmp_path / "cut", seeds=3, callbacks=[Ending(1, kill)])
+    between = tmp_path / "between"
+    shutil.copytree(tmp_path / "cut", between)
+    shutil.rmtree(between / "seed-8")
+    for folder in (tmp_path / "cut", between):
+        found = train(resume=folder, display=Display())
+        for run, expected in zip(found.runs, whole.runs, strict=True):
+            assert_same(run, expected)
+
+
+def test_what_is_finished_stays(whole: Run, tmp_path: Path) -> None:
+    shutil.copytree(whole.path, tmp_path / "runs")
+    said = Said()
+    train(resume=tmp_path / "runs", display=said)
+    assert said.said == [f"{tmp_path / 'runs'} is finished: there is nothing to go on with"]
+    said = Said()
+    found = train(resume=tmp_path / "runs", seeds=4, display=said)
+    assert [run.path.name for run in found.runs] == ["seed-7", "seed-8", "seed-9", "seed-10"]
+    assert len(found.summary["validation"]["accuracy"]["values"]) == 4
+    assert found.config.run.seeds == 4
+    assert sum("is finished" in text for text in said.said) == 3
+    for run, expected in zip(found.runs, whole.runs, strict=False):
+        assert_same(run, expected)
+
+
+def test_a_seed_that_diverges_is_marked_and_the_others_go_on(begin: Begin, tmp_path: Path) -> None:
+    said = Said()
+    found = begin(tmp_path / "runs", seeds=3, epochs=1, callbacks=[Ending(1, diverge)], display=said)
+    runs = found.summary["runs"]
+    assert runs[1] == {"name": "seed-8", "seed": 8, "failed": "Step 2 gave a loss that is not finite."}
+    assert len(found.summary["validation"]["accuracy"]["values"]) == 2
+    assert "seed-8 has failed: Step 2 gave a loss that is not finite." in said.said
+
+
+def test_all_diverge(begin: Begin, tmp_path: Path) -> None:
+    class Diverging(Callback):
+        def on_step(self, state: TrainingState) -> None:
+            raise TrainingError("It diverges.")
+
+    with pytest.raises(TrainingError, match="It diverges"):
+        begin(tmp_path / "runs", seeds=2, callbacks=[Diverging()])
+    assert not Run.open(tmp_path / "runs").is_finished
+
+
+def test_one_that_has_learned_nothing_is_not_kept(begin: Begin, tmp_path: Path) -> None:
+    found = begin(tmp_path / "runs", seeds=2, epochs=1, learning_rate=1e-9, precision="fp32")
+    for run, entry in zip(found.runs, found.summary["runs"], strict=True):
+        predictions = set(run.predictions("validation")["prediction"].to_pylist())
+        accuracy = run.summary["validation"]["accuracy"]["value"]
+        assert (entry["failed"] is not None) == (len(predictions) == 1 or accuracy <= 0.5)
+    marked = [entry for entry in found.summary["runs"] if entry["failed"]]
+    assert marked, "weights that have not moved say the same of every row, or no better than that"
+
+
+def test_test_rows_are_quoted_where_there_are_some(
+    begin: Begin, tiny_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    test = write_json_lines(tmp_path / "test.jsonl", tiny_rows[:20])
+    found = begin(tmp_path / "runs", seeds=2, epochs=1, test=str(test))
+    assert "the mean over seeds on test" in found.summary["selected"]["note"]
+    values = [run.summary["test"]["accuracy"]["value"] for run in found.runs]
+    assert found.summary["test"]["accuracy"]["value"] == pytest.approx(np.mean(values))
+    assert "accuracy on test: mean" in (found.model_path / "README.md").read_text()
+
+
+def test_without_validation_rows_the_first_is_kept(begin: Begin, tmp_path: Path) -> None:
+    found = begin(tmp_path / "runs", seeds=2, epochs=1, validation_fraction=0)
+    assert found.summary["selected"]["run"] == "seed-7"
+    assert "no validation rows to choose by" in found.summary["selected"]["note"]
+    assert found.runs[0].summary["selected"]["weights"] == "last"
+    assert found.runs[0].data["splits"]["train"]["rows"] == 64
+
+
+def test_a_mistake_at_the_beginning_leaves_nothing_in_the_way(begin: Begin, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--metric"):
+        begin(tmp_path / "runs", seeds=2, metric="f2")
+    assert begin(tmp_path / "runs", seeds=2, epochs=1).is_finished
+
+
+def test_what_cannot_go_on(whole: Run, begin: Begin, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="already holds a run"):
+        begin(whole.path, seeds=3)
+    with pytest.raises(ConfigError, match=r"training\.seed: recorded 7, now 1"):
+        train(resume=whole.path, seed=1)
+    with pytest.raises(ConfigError, match="has 3 already, found 2"):
+        train(resume=whole.path, seeds=2)
+    with pytest.raises(ConfigError, match="holds several runs"):
+        train(resume=whole.path, from_checkpoint="step-1")
+    with pytest.raises(ConfigError, match="is one run and cannot become several"):
+        train(resume=whole.runs[0].path, seeds=2)
+    with pytest.raises(ConfigError, match="choose one"):
+        begin(tmp_path / "both", seeds=2, cv=2)
+    assert not (tmp_path / "both").exists()
+    before = json.loads((whole.path / "summary.json").read_text())
+    assert whole.summary == before
+
+
+def test_overwriting_takes_all_runs_and_nothing_else(whole: Run, begin: Begin, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(whole.path, folder)
+    with run_lock(folder / "seed-8"), pytest.raises(OutputError, match="is training in"):
+        begin(folder, overwrite=True)
+    (folder / "seed-8" / "mine.txt").touch()
+    with pytest.raises(OutputError, match=r"'mine\.txt', which is no part of one"):
+        begin(folder, overwrite=True)
+    assert (folder / "seed-7" / "summary.json").exists()
+    (folder / "seed-8" / "mine.txt").unlink()
+    assert begin(folder, overwrite=True, epochs=1).runs == []
