@@ -21,40 +21,35 @@ if TYPE_CHECKING:
     from faults.trainings import Training
     from faults.trials import Bench, Trial
 
-RUNS = {"kill": 100, "signals": 50, "clock": 6, "trainer": 100}
-"""Trials of the kinds that may have any number."""
-SHORT = {"kill": 4, "signals": 3, "clock": 1, "trainer": 4}
+PRECISIONS = ("fp32", "bf16")
+LONG = ("longrun", "cost")
 KINDS = (
-    "kill",
-    "signals",
-    "damage",
-    "disk",
-    "numbers",
-    "memory",
-    "clock",
-    "two",
-    "controls",
-    "longrun",
-    "cost",
-    "trainer",
+    *("kill", "signals", "damage", "disk", "numbers", "memory", "clock", "two", "controls", "trainer"),
+    *LONG,
 )
+RUNS = {"kill": 100, "signals": 50, "clock": 6, "trainer": 100}
+"""Trials of the kinds that may have any number; damage and disk try everything once."""
+SHORT = {"kill": 4, "signals": 3, "damage": 3, "disk": 3, "clock": 1, "trainer": 4}
 
 
 def main(options: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
-    parser.add_argument("kind", nargs="?", choices=[*KINDS, "fuzz"], help="what is broken (default: all, short)")
-    parser.add_argument("--runs", type=int, help="trials of kill, signals, disk, clock and trainer")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"fuzz, or some of {', '.join(KINDS)}")
+    parser.add_argument("--runs", type=int, help="trials of kill, signals, damage, disk, clock and trainer")
     parser.add_argument("--seed", type=int, default=0, help="of all choices (default: 0)")
     parser.add_argument("--model", choices=["tiny", "starter"], default="tiny", help="what is trained (default: tiny)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="this one alone (default: both; short: fp32)")
     parser.add_argument("--steps", type=int, help="of each training (default: 60 with tiny, 12 with the starter)")
     parser.add_argument("--inputs", type=int, default=2000, help="of fuzz, over all readers (default: 2000)")
     parser.add_argument("--reader", action="append", help="of fuzz: this reader alone; may be repeated")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of fuzz: save a shortened input of each failure")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: faults/results/DATE-KIND.json")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: faults/results/DATE-KINDS.json")
     arguments = parser.parse_args(options)
-    if arguments.kind == "fuzz":
+    if arguments.kinds == ["fuzz"]:
         return fuzz(arguments)
-    results = Results(arguments.kind or "short", arguments)
+    if unknown := [kind for kind in arguments.kinds if kind not in KINDS]:
+        parser.error(f"there is no {unknown[0]!r}; there are fuzz alone, {', '.join(KINDS)}")
+    results = Results("-".join(arguments.kinds) or "short", arguments)
     # Set before anything reads them: one thread each, so that the processes forked from this one inherit no others.
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
@@ -64,9 +59,8 @@ def main(options: Sequence[str] | None = None) -> int:
 
 def _try_all(arguments: argparse.Namespace, folder: Path, results: Results) -> int:
     bench = make_bench(arguments, folder)
-    kinds = [arguments.kind] if arguments.kind else [kind for kind in KINDS if kind not in ("longrun", "cost")]
     rows, broken = [], 0
-    for kind in kinds:
+    for kind in arguments.kinds or [kind for kind in KINDS if kind not in LONG]:
         trials = []
         for trial in trials_of(kind, bench, arguments):
             trials.append(trial)
@@ -108,9 +102,8 @@ def trainings(arguments: argparse.Namespace, folder: Path) -> dict[str, Training
         steps=steps,
         interval=8 if tiny else 3,
     )
-    return {
-        precision: _with_arithmetic(replace(training, precision=precision), folder) for precision in ("fp32", "bf16")
-    }
+    precisions = [arguments.precision] if arguments.precision else PRECISIONS if arguments.kinds else PRECISIONS[:1]
+    return {name: _with_arithmetic(replace(training, precision=name), folder) for name in precisions}
 
 
 def _with_arithmetic(training: Training, folder: Path) -> Training:
@@ -130,19 +123,19 @@ def _with_arithmetic(training: Training, folder: Path) -> Training:
 def trials_of(kind: str, bench: Bench, arguments: argparse.Namespace) -> Iterable[Trial]:
     from faults import endurance, reference, trials
 
-    runs = arguments.runs or (RUNS if arguments.kind else SHORT).get(kind)
-    steps = arguments.steps or 20_000
+    runs = arguments.runs or (RUNS if arguments.kinds else SHORT).get(kind, 0)
+    many_steps = arguments.steps or 20_000
     kinds: dict[str, Callable[[], Iterator[Trial]]] = {
         "kill": lambda: trials.kill(bench, runs),
         "signals": lambda: trials.signals(bench, runs),
-        "damage": lambda: trials.damage(bench),
-        "disk": lambda: trials.disk(bench, arguments.runs if arguments.kind else 3),
+        "damage": lambda: trials.damage(bench, runs),
+        "disk": lambda: trials.disk(bench, runs),
         "numbers": lambda: trials.numbers(bench),
         "memory": lambda: trials.memory(bench),
         "clock": lambda: trials.clock(bench, runs),
         "two": lambda: trials.two(bench),
         "controls": lambda: trials.controls(bench, altered_data),
-        "longrun": lambda: endurance.longrun(bench, steps),
+        "longrun": lambda: endurance.longrun(bench, many_steps),
         "cost": lambda: endurance.cost(bench, minutes=5),
         "trainer": lambda: reference.trainer(bench, runs),
     }
@@ -150,13 +143,16 @@ def trials_of(kind: str, bench: Bench, arguments: argparse.Namespace) -> Iterabl
 
 
 def altered_data(training: Training) -> str:
-    """A copy of the data with one word of one training row changed."""
+    """A copy of the data with one more word in one training row."""
     from importlib.resources import files
 
     source = Path(str(files("textune.data") / "sample" / "train.jsonl" if training.data == "sample" else training.data))
     target = Path(tempfile.mkdtemp(), source.name)
     first, rest = source.read_text(encoding="utf-8").split("\n", 1)
-    target.write_text(f"{first.replace(' was ', ' is ', 1)}\n{rest}", encoding="utf-8")
+    row = json.loads(first)
+    column = "text" if "text" in row else "sentence1"
+    altered = {**row, column: f"{row[column]} indeed"}
+    target.write_text(f"{json.dumps(altered)}\n{rest}", encoding="utf-8")
     return str(target)
 
 
@@ -164,13 +160,11 @@ def summary_of(trials: Sequence[Trial]) -> str:
     """The facts of all trials in a few words."""
     parts = []
     inside = sum(trial.facts.get("inside", False) for trial in trials)
-    late = sum(trial.facts.get("came too late", False) for trial in trials)
     for name, unit in (("lost", "steps lost"), ("seconds", "s"), ("steps", "steps after the signal")):
         values = [trial.facts[name] for trial in trials if isinstance(trial.facts.get(name), int | float)]
         if values:
             parts.append(f"at most {max(values):g} {unit}")
     parts += [f"{inside} inside a write"] if inside else []
-    parts += [f"{late} came after the end"] if late else []
     for name in ("growth", "share"):
         parts += [f"{name} {trial.facts[name]:.2%}" for trial in trials if name in trial.facts]
     return ", ".join(parts)

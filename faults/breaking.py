@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
+from unittest.mock import patch
 
 Act = Literal["kill", "full", "broken"]
 Phase = Literal["forward", "backward", "update", "evaluation"]
@@ -81,9 +82,10 @@ def install_in_textune(faults: Faults) -> None:
     from textune.training.precision import Arithmetic
 
     if faults.in_background:
-        textune.job.BACKGROUND_BYTES = 0
+        patch.object(textune.job, "BACKGROUND_BYTES", 0).start()
     if (arithmetic := faults.arithmetic) is not None:
-        textune.finetune.choose = lambda precision, device: Arithmetic.from_json(json.loads(arithmetic))  # type: ignore[attr-defined]
+        chosen = Arithmetic.from_json(json.loads(arithmetic))
+        patch.object(textune.finetune, "choose", lambda asked, device: chosen).start()
     if faults.nan_at is not None or faults.memory is not None or faults.step_seconds:
         _Passes(faults).install()
 
@@ -114,8 +116,8 @@ class _Storage:
                 code = self._break()
                 raise safetensors.SafetensorError(f"Error while serializing: I/O error (os error {code})")
 
-        safetensors.torch.save_file = save
-        os.fsync = self._sync
+        patch.object(safetensors.torch, "save_file", save).start()
+        patch.object(os, "fsync", self._sync).start()
         sys.addaudithook(self._hear)
 
     def tell(self) -> None:
@@ -186,7 +188,7 @@ class _Passes:
             with unpadded_forward(model, **options) as forward:
                 yield lambda examples: self._forward(model.training, forward, examples)
 
-        textune.training.engine.unpadded_forward = faulty_forward  # type: ignore[assignment]
+        patch.object(textune.training.engine, "unpadded_forward", faulty_forward).start()
         if self._faults.memory == "backward":
             backward = torch.autograd.backward
 
@@ -194,7 +196,7 @@ class _Passes:
                 self._want_memory()
                 backward(*arguments, **options)
 
-            torch.autograd.backward = short_backward
+            patch.object(torch.autograd, "backward", short_backward).start()
         if self._faults.memory == "update":
             step = torch.optim.AdamW.step
 
@@ -202,7 +204,7 @@ class _Passes:
                 self._want_memory()
                 return step(*arguments, **options)
 
-            torch.optim.AdamW.step = short_step  # type: ignore[method-assign,assignment]
+            patch.object(torch.optim.AdamW, "step", short_step).start()
 
     def _forward(self, training: bool, forward: Any, examples: Any) -> Any:
         import torch
@@ -229,4 +231,4 @@ class _Passes:
 def _jump(rng: Random) -> None:
     """Lets the clock of the calendar jump by up to a year, back and forth; the one for durations goes on evenly."""
     real = time.time
-    time.time = lambda: real() + rng.uniform(-1, 1) * 365 * 86_400
+    patch.object(time, "time", lambda: real() + rng.uniform(-1, 1) * 365 * 86_400).start()

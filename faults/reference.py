@@ -8,25 +8,16 @@ textune's trial; everything random is seeded, on one CPU thread, where a run rep
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from faults.breaking import Faults
 from faults.trainings import Process, Training, start
-from faults.trials import INSIDE_SHARE, STEP_SECONDS, Bench, Trial
-
-
-@dataclass(frozen=True)
-class _Undisturbed:
-    weights: str
-    operations: int
-    seconds_before: float
-    seconds: float
+from faults.trials import INSIDE_SHARE, STEP_SECONDS, Bench, Trial, Undisturbed, kill_by_chance
 
 
 def trainer(bench: Bench, runs: int) -> Iterator[Trial]:
@@ -36,28 +27,25 @@ def trainer(bench: Bench, runs: int) -> Iterator[Trial]:
     for number in range(runs):
         rng = bench.rng(f"kill-{number}")
         inside = number % 10 < INSIDE_SHARE * 10
-        output = bench.new_run()
         if inside:
+            output = bench.new_run()
             at = rng.randint(1, undisturbed.operations)
             trial = Trial(f"killed at operation {at} of {undisturbed.operations} on checkpoints")
-            process = _start(training, output, Faults(folder=output.name, at=at, step_seconds=STEP_SECONDS))
+            _start(training, output, Faults(folder=output.name, at=at, step_seconds=STEP_SECONDS)).wait()
         else:
             trial = Trial("killed by chance")
-            process = _start(training, output, Faults(step_seconds=STEP_SECONDS))
-            process.wait_for(output)
-            time.sleep(rng.uniform(0, undisturbed.seconds))
-            process.send(signal.SIGKILL)
-        process.wait()
+            faults = Faults(step_seconds=STEP_SECONDS)
+            output = kill_by_chance(bench, partial(_start, training, faults=faults), ".", undisturbed, rng)
         trial.facts["inside"] = inside
         process = _start(training, output, Faults())
         if process.wait():
             trial.problems.append(f"going on fails: {process.said().strip().splitlines()[-1][:200]}")
-        elif _weights(output) != undisturbed.weights:
+        elif _weights(output) != undisturbed.result["weights"]:
             trial.problems.append("ends with other weights")
         yield trial
 
 
-def _leave_alone(bench: Bench, training: Training) -> _Undisturbed:
+def _leave_alone(bench: Bench, training: Training) -> Undisturbed:
     hashes = []
     for _ in range(2):
         output, count = bench.new_run(), bench.folder / "count"
@@ -70,7 +58,7 @@ def _leave_alone(bench: Bench, training: Training) -> _Undisturbed:
         hashes.append(_weights(output))
     if hashes[0] != hashes[1]:
         raise RuntimeError("two undisturbed runs of the Trainer differ: nothing can be compared")
-    return _Undisturbed(hashes[0], int(count.read_text()), before, seconds)
+    return Undisturbed(output, {"weights": hashes[0]}, int(count.read_text()), before, seconds)
 
 
 def _start(training: Training, output: Path, faults: Faults) -> Process:

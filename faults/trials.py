@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -70,7 +71,7 @@ class Bench:
         self.folder = folder
         self.trainings = trainings
         self.seed = seed
-        self._undisturbed: dict[tuple[Training, bool], _Undisturbed] = {}
+        self._undisturbed: dict[tuple[Training, bool], Undisturbed] = {}
         self._numbers = iter(range(1_000_000))
 
     def new_run(self) -> Path:
@@ -79,7 +80,7 @@ class Bench:
     def rng(self, name: str) -> Random:
         return random.Random(f"{self.seed}-{name}")
 
-    def undisturbed(self, training: Training, *, in_background: bool = False) -> _Undisturbed:
+    def undisturbed(self, training: Training, *, in_background: bool = False) -> Undisturbed:
         """What this training ends with when it is left alone.
 
         Raises:
@@ -95,7 +96,7 @@ class Bench:
             if process.wait():
                 raise RuntimeError(f"undisturbed, it ends with {process.code}: {process.said()[-2000:]}")
             seconds = time.monotonic() - process.began - before
-            self._undisturbed[key] = _Undisturbed(run, fingerprint(run), int(count.read_text()), before, seconds)
+            self._undisturbed[key] = Undisturbed(run, fingerprint(run), int(count.read_text()), before, seconds)
         return self._undisturbed[key]
 
     def compare(self, trial: Trial, training: Training, run: Path) -> None:
@@ -107,10 +108,11 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class _Undisturbed:
+class Undisturbed:
     """A training that was left alone.
 
     Attributes:
+        result: its fingerprint.
         operations: what it did to the files of its checkpoints.
         seconds_before: until its run folder is there.
         seconds: from then to its end.
@@ -152,34 +154,37 @@ def kill(bench: Bench, runs: int) -> Iterator[Trial]:
         inside = number % 10 < INSIDE_SHARE * 10
         undisturbed = bench.undisturbed(training, in_background=in_background)
         faults = replace(training.faults, in_background=in_background, step_seconds=STEP_SECONDS)
-        run = bench.new_run()
         where = f"{precision}{', written in the background' if in_background else ''}"
         if inside:
-            at = rng.randint(1, undisturbed.operations)
-            trial = Trial(f"killed at operation {at} of {undisturbed.operations} on checkpoints, {where}")
-            process = begin(training, run, replace(faults, at=at))
-            code = process.wait()
+            faults = replace(faults, at=rng.randint(1, undisturbed.operations))
+            trial = Trial(f"killed at operation {faults.at} of {undisturbed.operations} on checkpoints, {where}")
+            run = bench.new_run()
+            code = begin(training, run, faults).wait()
+            trial.require(code == -signal.SIGKILL, f"it was not killed, it ended with {code}")
         else:
-            trial, process, code = _killed_by_chance(training, run, faults, undisturbed, rng, where)
+            trial = Trial(f"killed by chance, {where}")
+            run = kill_by_chance(bench, partial(begin, training, faults=faults), "config.yaml", undisturbed, rng)
         trial.facts |= {"precision": precision, "inside": inside, "in_background": in_background}
-        if code != -signal.SIGKILL:
-            trial.facts["came too late"] = True
         yield _after_kill(bench, trial, training, run, in_background=in_background)
 
 
-def _killed_by_chance(
-    training: Training, run: Path, faults: Faults, undisturbed: _Undisturbed, rng: Random, where: str
-) -> tuple[Trial, Process, int]:
-    """Nine in ten die after the run folder is there, the others before."""
-    process = begin(training, run, faults)
-    if rng.random() < 0.9:
-        process.wait_for(run / "config.yaml")
-        seconds = rng.uniform(0, undisturbed.seconds)
-    else:
-        seconds = rng.uniform(0, undisturbed.seconds_before)
-    time.sleep(seconds)
-    process.send(signal.SIGKILL)
-    return Trial(f"killed by chance, {where}"), process, process.wait()
+def kill_by_chance(
+    bench: Bench, begin_in: Callable[[Path], Process], sign: str, undisturbed: Undisturbed, rng: Random
+) -> Path:
+    """Begins something in a new folder and kills it at any moment before its end: of ten, one before there is a sign of
+    it in the folder, the others later. Returns the folder."""
+    while True:
+        run = bench.new_run()
+        process = begin_in(run)
+        if rng.random() < 0.9:
+            process.wait_for(run / sign)
+            seconds = rng.uniform(0, undisturbed.seconds)
+        else:
+            seconds = rng.uniform(0, undisturbed.seconds_before)
+        time.sleep(seconds)
+        process.send(signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL:  # it had not ended before
+            return run
 
 
 def _after_kill(bench: Bench, trial: Trial, training: Training, run: Path, *, in_background: bool) -> Trial:
@@ -203,47 +208,51 @@ def signals(bench: Bench, runs: int) -> Iterator[Trial]:
         rng = bench.rng(f"signal-{number}")
         training = bench.trainings[sorted(bench.trainings)[number % len(bench.trainings)]]
         chosen = SIGNALS[number % 3]
-        undisturbed = bench.undisturbed(training)
         run = bench.new_run()
         process = begin(training, run, replace(training.faults, step_seconds=STEP_SECONDS))
-        process.wait_for(run / "metrics.jsonl")
-        time.sleep(rng.uniform(0, undisturbed.seconds * 0.8))
+        wait_for_step(process, run, rng.randrange(training.steps - 1))
+        time.sleep(rng.uniform(0, 2 * STEP_SECONDS))
         before, sent = last_step(run), time.monotonic()
         process.send(chosen)
         code = process.wait()
         trial = Trial(f"{chosen.name}, {training.precision}")
         trial.facts |= {"seconds": round(time.monotonic() - sent, 3), "code": code}
-        if code == 128 + chosen:
+        trial.require(code == 128 + chosen, f"exit code {code}: {process.said()[-300:]}")
+        if trial.ok:
             committed = steps_of(run)[-1]
             trial.facts["steps"] = committed - before
             trial.require(committed == last_step(run), f"the log ends at {last_step(run)}, not at {committed}")
             trial.require("--resume" in process.said(), "does not say how to go on")
-        else:
-            trial.facts["came too late"] = code == 0
-            trial.require(code == 0, f"exit code {code}: {process.said()[-300:]}")
         go_on(bench, trial, training, run)
         yield trial
+
+
+def wait_for_step(process: Process, run: Path, step: int) -> None:
+    """Waits until the log has this step, or the process has ended."""
+    while last_step(run) < step and not process.has_ended():
+        time.sleep(0.005)
 
 
 # ---- damage ----
 
 
-def damage(bench: Bench) -> Iterator[Trial]:
-    """Every file of the last checkpoint cut, flipped and removed; and all checkpoints damaged."""
+def damage(bench: Bench, runs: int) -> Iterator[Trial]:
+    """Every file of the last checkpoint cut, flipped and removed, or `runs` of these; and all checkpoints damaged."""
     training = next(iter(bench.trainings.values()))
     stopped = _stopped_run(bench, training)
     last = steps_of(stopped)[-1]
-    for name in sorted(path.name for path in (stopped / "checkpoints" / f"step-{last}").iterdir()):
-        for how, break_file in (("cut", _cut), ("flipped", _flip), ("removed", Path.unlink)):
-            run = _copy(stopped, bench)
-            break_file(run / "checkpoints" / f"step-{last}" / name)
-            trial = Trial(f"{name} {how}")
-            go_on(bench, trial, training, run)
-            said = " ".join(trial.facts.get("said", []))
-            trial.require(
-                name in said and f"step-{steps_of(stopped)[-2]}" in said, "the file or the older one is not named"
-            )
-            yield trial
+    names = sorted(path.name for path in (stopped / "checkpoints" / f"step-{last}").iterdir())
+    ways: dict[str, Callable[[Path], object]] = {"cut": _cut, "flipped": _flip, "removed": Path.unlink}
+    cases = [(name, how) for name in names for how in ways]
+    for name, how in bench.rng("damage").sample(cases, runs or len(cases)):
+        run = _copy(stopped, bench)
+        ways[how](run / "checkpoints" / f"step-{last}" / name)
+        trial = Trial(f"{name} {how}")
+        go_on(bench, trial, training, run)
+        said = " ".join(trial.facts.get("said", []))
+        trial.require(name in said, "the file is not named")
+        trial.require(f"step-{steps_of(stopped)[-2]}" in said, "the older checkpoint is not named")
+        yield trial
     run = _copy(stopped, bench)
     for step in steps_of(run):
         _flip(run / "checkpoints" / f"step-{step}" / "model.safetensors")
@@ -282,36 +291,35 @@ def _flip(path: Path) -> None:
 # ---- disk ----
 
 
-def disk(bench: Bench, runs: int | None = None) -> Iterator[Trial]:
-    """The disk is full, or broken, from each operation of one checkpoint write on; and files may not grow."""
+def disk(bench: Bench, runs: int) -> Iterator[Trial]:
+    """The disk is full, or broken, from each operation of one checkpoint write on; and files may not grow. Or `runs`
+    of these."""
     training = next(iter(bench.trainings.values()))
     undisturbed = bench.undisturbed(training)
     writes = training.steps // training.interval + 1
     each = undisturbed.operations // writes
     first = each * (writes // 2)
-    operations = list(range(first, first + each + 2))
-    if runs is not None:
-        operations = bench.rng("disk").sample(operations, min(runs, len(operations)))
     acts: tuple[Act, ...] = ("full", "broken")
-    for number, at in enumerate(operations):
-        for act in acts if runs is None else (acts[number % 2],):
-            faults = replace(training.faults, at=at, act=act)
-            yield _without_disk(bench, training, faults, f"disk {act} from operation {at} on", full=act == "full")
+    cases = [replace(training.faults, at=at, act=act) for at in range(first, first + each + 2) for act in acts]
     size = (undisturbed.run / "model" / "model.safetensors").stat().st_size
-    for share in (0.1, 0.9):
-        faults = replace(training.faults, file_bytes=int(size * share))
-        yield _without_disk(bench, training, faults, f"no file larger than {share:.0%} of the weights", full=True)
+    cases += [replace(training.faults, file_bytes=int(size * share)) for share in (0.1, 0.9)]
+    for faults in bench.rng("disk").sample(cases, runs or len(cases)):
+        yield _without_disk(bench, training, faults)
 
 
-def _without_disk(bench: Bench, training: Training, faults: Faults, what: str, *, full: bool) -> Trial:
-    trial = Trial(what)
+def _without_disk(bench: Bench, training: Training, faults: Faults) -> Trial:
+    full = faults.act == "full" or faults.file_bytes is not None
+    limit = f"no file larger than {faults.file_bytes:,} bytes" if faults.file_bytes is not None else ""
+    trial = Trial(limit or f"disk {faults.act} from operation {faults.at} on")
     run = bench.new_run()
     process = begin(training, run, faults)
     code = process.wait()
     said = process.said()
     trial.facts["code"] = code
     trial.require(code in (73, 74), f"exit code {code}: {said[-500:]}")
-    trial.require(run.name in said and "Traceback" not in said, f"no clear message: {said[-500:]}")
+    # In the run folder, or in the cache, where data are converted before.
+    named = any(start in said for start in ("while writing '/", "Cannot write '/", "Writing '/"))
+    trial.require(named and "Traceback" not in said, f"no clear message: {said[-500:]}")
     trial.require(not full or "free on that disk" in said, f"free space is not said: {said[-500:]}")
     if run.exists() and steps_of(run):
         trial.facts["older"] = len(steps_of(run))

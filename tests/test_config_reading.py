@@ -235,6 +235,7 @@ FREE = [
     if name
     not in {
         *("training.duration", "training.class_weights", "training.label_smoothing", "model.freeze"),
+        *("data.folds", "data.fold", "run.seeds", "evaluation.patience"),
         *("tokens.pad_to_max_length", "training.log_every", "evaluation.every", "checkpoint.every"),
     }
 ]
@@ -281,7 +282,10 @@ def test_a_missing_file_or_a_folder_is_named(tmp_path: Path) -> None:
         ("training: &x {seed: 1}\nmodel: *x\n", "YAML aliases (*name) are not allowed in a configuration"),
         ("training: {seed: 1}\ntraining: {batch_size: 4}\n", "'training' is given twice"),
         ("training:\n  seed: 1\n  seed: 2\n", "'seed' is given twice"),
-        ("training: {seed: !!python/object/apply:os.getpid []}", "YAML tags (tag:yaml.org,2002:python/object/apply:os.getpid) are not allowed"),
+        (
+            "training: {seed: !!python/object/apply:os.getpid []}",
+            "YAML tags (tag:yaml.org,2002:python/object/apply:os.getpid) are not allowed",
+        ),
         ("a\x00b", "special characters are not allowed"),
         ("--- 1\n--- 2\n", "expected a single document"),
         ("? [a]\n: 1\n", "unhashable key"),

@@ -55,7 +55,7 @@ def test_other_texts_are_refused_with_examples(text: str) -> None:
 def test_time_by_the_clock(text: str, seconds: int) -> None:
     duration = Duration.parse(text, by_clock=True)
     assert (duration.value, duration.unit) == (seconds, "seconds")
-    with pytest.raises(ValueError, match="taken by checkpoint.every alone") as caught:
+    with pytest.raises(ValueError, match=r"taken by checkpoint\.every alone") as caught:
         Duration.parse(text)
     assert repr(text) in str(caught.value)
     with pytest.raises(AssertionError):

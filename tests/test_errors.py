@@ -46,7 +46,7 @@ def test_the_help_of_the_command_line_names_every_exit_code() -> None:
 
 
 # Raised and caught inside one package; no user ever sees it.
-SIGNALS = {"NotTextError"}
+SIGNALS = {"NotTextError", "ShortOfMemoryError"}
 
 
 def test_there_is_one_exception_tree() -> None:

@@ -57,6 +57,7 @@ def test_run_folder(text_run: Run) -> None:
         "state.json",
     }
     assert [name for name in found if name not in checkpoint] == [
+        "analysis.json",
         "audit.json",
         "config.yaml",
         "data.json",
@@ -282,6 +283,7 @@ def test_last_weights_are_the_result_where_asked(quickly: Any, tiny_csv: Path) -
         "epoch": 0,
         "split": "validation",
         "metric": "loss",
+        "note": None,
     }
     assert run.summary["validation"]["loss"]["value"] == pytest.approx(watch.records[-1]["loss"], rel=1e-6)
 
@@ -568,5 +570,6 @@ def test_card_is_valid_and_holds_the_figures(text_run: Run) -> None:
     assert card.data.pipeline_tag == "text-classification"
     results = {(item.dataset_split, item.metric_type): item.metric_value for item in card.data.eval_results}
     assert results["validation", "accuracy"] == text_run.summary["validation"]["accuracy"]["value"]
-    assert "| split | accuracy | f1 |" in card.text
+    value = 100 * text_run.summary["validation"]["accuracy"]["value"]
+    assert f"| accuracy % | {value:.1f} [" in card.text
     assert "`negative`, `positive`" in card.text

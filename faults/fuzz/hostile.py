@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -16,45 +17,41 @@ def delimited(rng: Random, *, delimiter: str = ",") -> bytes:
     """A CSV or TSV file of odd proportions."""
     many = rng.choice((1000, 20_000, 200_000))
     header = f"text{delimiter}label\n"
-    body = rng.choice(
-        (
-            lambda: header + delimiter * many + "\n",
-            lambda: header + '"' * many + "\n",
-            lambda: header + '"a\n' * many,
-            lambda: header + f'"{"x" * 9 * MEBIBYTE}"{delimiter}a\n',
-            lambda: header + "\n" * many,
-            lambda: header + f"a{delimiter}b\r" * many,
-            lambda: delimiter.join(f"c{number}" for number in range(many)) + "\n" + delimiter * (many - 1) + "\n",
-            lambda: delimiter * many + "\n",
-            lambda: header + f"{'😀' * 100_000}{delimiter}b\n" * rng.choice((10, 100)),
-        )
+    bodies: tuple[Callable[[], str], ...] = (
+        lambda: header + delimiter * many + "\n",
+        lambda: header + '"' * many + "\n",
+        lambda: header + '"a\n' * many,
+        lambda: header + f'"{"x" * 9 * MEBIBYTE}"{delimiter}a\n',
+        lambda: header + "\n" * many,
+        lambda: header + f"a{delimiter}b\r" * many,
+        lambda: delimiter.join(f"c{number}" for number in range(many)) + "\n" + delimiter * (many - 1) + "\n",
+        lambda: delimiter * many + "\n",
+        lambda: header + f"{'😀' * 100_000}{delimiter}b\n" * rng.choice((10, 100)),
     )
-    return body().encode()
+    return rng.choice(bodies)().encode()
 
 
 def json_text(rng: Random) -> bytes:
     """JSON lines, or a document, of odd proportions."""
     many = rng.choice((1000, 20_000, 200_000))
     deep = rng.choice((100, 400, 900, 100_000))
-    body = rng.choice(
-        (
-            lambda: json.dumps({f"c{number}": number for number in range(many)}),
-            lambda: "\n".join(json.dumps({f"c{number}": "x"}) for number in range(min(many, 20_000))),
-            lambda: '{"text": ' + "[" * deep + "]" * deep + "}\n",
-            lambda: '{"text": ' + '{"a": ' * min(deep, 900) + "1" + "}" * min(deep, 900) + "}\n",
-            lambda: '{"text": "a", "label": ' + "9" * rng.choice((19, 30, 4000, 5000)) + "}\n",
-            lambda: '{"text": "a", "label": [' + ",".join("1" * many) + "]}\n",
-            lambda: '{"text": "' + "\\u0000" * many + '", "label": "a"}\n',
-            lambda: '{"text": "' + "x" * 9 * MEBIBYTE + '"}\n',
-            lambda: "[" + "[]," * many + "[]]",
-            lambda: '{"rows": [{"text": "a", "label": "b"}], "more": [' + "1," * many + "1]}",
-            lambda: '{"rows": [{"text": "a", "label": ["b", 1, {"c": [null]}]}]}',
-            lambda: " " * 10 * MEBIBYTE,
-            lambda: '[{"text": "a"}' + " " * 10 * MEBIBYTE + "]",
-            lambda: '{"text": "a", "label": 1}\n' * 1000 + '{"text": "a", "label": 1.5}\n{"text": "b", "label": "c"}\n',
-        )
+    bodies: tuple[Callable[[], str], ...] = (
+        lambda: json.dumps({f"c{number}": number for number in range(many)}),
+        lambda: "\n".join(json.dumps({f"c{number}": "x"}) for number in range(min(many, 20_000))),
+        lambda: '{"text": ' + "[" * deep + "]" * deep + "}\n",
+        lambda: '{"text": ' + '{"a": ' * min(deep, 900) + "1" + "}" * min(deep, 900) + "}\n",
+        lambda: '{"text": "a", "label": ' + "9" * rng.choice((19, 30, 4000, 5000)) + "}\n",
+        lambda: '{"text": "a", "label": [' + ",".join("1" * many) + "]}\n",
+        lambda: '{"text": "' + "\\u0000" * many + '", "label": "a"}\n',
+        lambda: '{"text": "' + "x" * 9 * MEBIBYTE + '"}\n',
+        lambda: "[" + "[]," * many + "[]]",
+        lambda: '{"rows": [{"text": "a", "label": "b"}], "more": [' + "1," * many + "1]}",
+        lambda: '{"rows": [{"text": "a", "label": ["b", 1, {"c": [null]}]}]}',
+        lambda: " " * 10 * MEBIBYTE,
+        lambda: '[{"text": "a"}' + " " * 10 * MEBIBYTE + "]",
+        lambda: '{"text": "a", "label": 1}\n' * 1000 + '{"text": "a", "label": 1.5}\n{"text": "b", "label": "c"}\n',
     )
-    return body().encode()
+    return rng.choice(bodies)().encode()
 
 
 def compressed(rng: Random, *, suffix: str) -> bytes:
@@ -68,23 +65,21 @@ def compressed(rng: Random, *, suffix: str) -> bytes:
 def yaml_text(rng: Random) -> bytes:
     """YAML that is deep, wide or refers to itself."""
     deep = rng.choice((50, 1000, 100_000))
-    body = rng.choice(
-        (
-            lambda: "[" * deep,
-            lambda: "{" * deep,
-            lambda: "- " * deep + "x",
-            lambda: "".join(" " * level + "a:\n" for level in range(min(deep, 1000))),
-            lambda: "a: &a [x, x]\n" + "\n".join(f"{key}: &{key} [*{key}, *{key}]" for key in "bcdefghij"),
-            lambda: "training: {seed: " + "9" * rng.choice((20, 4000, 5000)) + "}",
-            lambda: "training: {seed: 0x" + "f" * 5000 + "}",
-            lambda: "training: {learning_rate: " + ":".join(["59"] * 1000) + "}",
-            lambda: "training:\n" + "".join(f"  key{number}: 1\n" for number in range(min(deep, 20_000))),
-            lambda: "data: {source: '" + "x" * deep + "'}",
-            lambda: "? " * deep,
-            lambda: "!" * deep,
-        )
+    bodies: tuple[Callable[[], str], ...] = (
+        lambda: "[" * deep,
+        lambda: "{" * deep,
+        lambda: "- " * deep + "x",
+        lambda: "".join(" " * level + "a:\n" for level in range(min(deep, 1000))),
+        lambda: "a: &a [x, x]\n" + "\n".join(f"{key}: &{key} [*{key}, *{key}]" for key in "bcdefghij"),
+        lambda: "training: {seed: " + "9" * rng.choice((20, 4000, 5000)) + "}",
+        lambda: "training: {seed: 0x" + "f" * 5000 + "}",
+        lambda: "training: {learning_rate: " + ":".join(["59"] * 1000) + "}",
+        lambda: "training:\n" + "".join(f"  key{number}: 1\n" for number in range(min(deep, 20_000))),
+        lambda: "data: {source: '" + "x" * deep + "'}",
+        lambda: "? " * deep,
+        lambda: "!" * deep,
     )
-    return body().encode()
+    return rng.choice(bodies)().encode()
 
 
 def parquet(rng: Random) -> bytes:

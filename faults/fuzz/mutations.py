@@ -122,7 +122,7 @@ def mutate_file(name: str, data: bytes, rng: Random) -> bytes:
         ".safetensors": mutate_safetensors,
     }.get(suffix)
     if by_structure is not None and rng.random() < 0.65:
-        with contextlib.suppress(ValueError, RecursionError, yaml.YAMLError):  # it is no longer what its name promises
+        with contextlib.suppress(Exception):  # it is no longer what its name promises, and parsers fail in many ways
             return by_structure(data, rng)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         data = mutate_bytes(data, rng)

@@ -351,6 +351,7 @@ READERS: dict[str, Reader] = {
         _run,
         _predict,
         altered=("data.json", "model/config.json", "model/tokenizer*", "model/model.safetensors"),
+        names=("The model gave scores",),
         share=0.5,
     ),
     "checkpoint": Reader(_checkpoints, _read_checkpoint),

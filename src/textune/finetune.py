@@ -131,7 +131,7 @@ def train(
             begun = Run(path)
             with run_lock(path) if processes.is_main else nullcontext():
                 changed = resolve_options(begun.config, *without_members(named, settings))
-                return _go_on(begun, changed, allow_changes=allow_changes, **common)
+                return _go_on(begun, changed, allow_changes=allow_changes, like=like, **common)
 
         if has_members(resolved):
             return train_members(resolved, run, train_member=train_member, display=shown, processes=processes)
@@ -149,11 +149,13 @@ def _go_on(
     display: Display,
     callbacks: Sequence[Callback],
     processes: Processes,
+    like: Run | None = None,
 ) -> Run:
     """Goes on with a run whose lock the main process holds; see `train`.
 
     Args:
         config: as it was recorded, with what is given now laid over it.
+        like: see `fine_tune`.
     """
     here = dataclasses.replace(config.run, output=str(run.path), overwrite=False)
     config = dataclasses.replace(config, run=here)
@@ -165,7 +167,9 @@ def _go_on(
     resumption = dataclasses.replace(planned, step=step)
     where = f"goes on from step {step}" if step else "has no checkpoint yet and starts anew"
     display.note(f"{run.path} {where}")
-    return fine_tune(config, display=display, callbacks=callbacks, processes=processes, resumption=resumption)
+    return fine_tune(
+        config, display=display, callbacks=callbacks, processes=processes, resumption=resumption, like=like
+    )
 
 
 def evaluate(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from textune.data.lengths import length_histogram, padding_share
 from textune.data.rows import labels_of
 from textune.data.tokenize import length_statistics
+from textune.display import Display
 from textune.environment import peak_memory_mib
 from textune.errors import CheckpointError
 from textune.evaluation.analysis import analyse, further_columns
@@ -110,16 +111,16 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
         )
         _write_model_and_summary(job, run, setup, state, summary, calibration, started=started)
         if job.config.run.report:
-            _report(job, run)
+            report_or_warn(run, job.display)
     job.processes.barrier()
 
 
-def _report(job: Job, run: Run) -> None:
+def report_or_warn(run: Run, display: Display) -> None:
     """Writes report.html. The run is complete without it, so that nothing that fails here may end it."""
     try:
         write_report([run.path])
     except Exception as error:
-        job.display.warning(f"report.html could not be written ({error}); `textune report {run.path}` tries again")
+        display.warning(f"report.html could not be written ({error}); `textune report {run.path}` tries again")
 
 
 def _analyse(job: Job, split: str, logits: FloatArray, labels: npt.NDArray[Any]) -> dict[str, Any]:

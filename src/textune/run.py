@@ -12,8 +12,9 @@ checkpoints/step-N/    committed checkpoints (last and best are kept)
 model/                 the classifier in Hugging Face layout
 report.html            all of it as one page
 run.lock               there while a process trains: see textune.lock
-
-With several seeds or folds each has a run folder of its own in it; see textune.repeats.
+trackers.json          the names by which trackers know the run: see textune.report.trackers
+tensorboard/, wandb/   what trackers keep here
+label_errors.csv       of a cross-validation: labels that are probably wrong; see textune.repeats
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ _RESULTS = {"summary.json", "predictions", "analysis.json", "model", "report.htm
 
 class Run:
     """One run of training, finished or not: its folder and what can be read from it.
+
+    With several seeds or folds it holds the runs of each and what they say together (`textune.repeats`).
 
     `Run.open(path)` opens an existing one; `textune.train` returns one.
     """

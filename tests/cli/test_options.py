@@ -58,6 +58,7 @@ def test_switches_take_no_value() -> None:
         "--drop-bad-rows",
         "--overwrite",
         "--allow-changes",
+        "--compile",
         "--quiet",
         "--json",
     }

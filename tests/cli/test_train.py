@@ -14,7 +14,7 @@ def test_train_prints_scores_and_where_everything_lies(
     done = textune("train", *train_flags, "--output", tmp_path / "run")
     assert done.code == 0
     run = Run.open(tmp_path / "run")
-    assert f"{run.summary['validation']['accuracy']['value']:.4f}" in done.out
+    assert f"{100 * run.summary['validation']['accuracy']['value']:.1f} [" in done.out
     assert f"run       {tmp_path / 'run'}" in done.out
     for words in ("tokenising train: 58 rows", "step 1/8", "evaluation at step 8", "arithmetic: fp32"):
         assert words in done.err

@@ -18,6 +18,7 @@ from textune.evaluation.predictions import (
     FloatArray,
     LabelSet,
     decide,
+    logits_of_table,
     name_labels,
     predict_logits,
     predictions_table,
@@ -205,3 +206,21 @@ def test_thresholds_of_several_labels_are_each_labels_own() -> None:
     assert decision.predictions(np.float32([[0, 0], [-3, 3]])).tolist() == [[1, 0], [0, 1]]
     usual = Decision("multi_label_classification")
     assert usual.predictions(np.float32([[0, 0], [-3, 3]])).tolist() == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("label_set", [SINGLE, SEVERAL, NUMBER])
+def test_a_table_gives_its_logits_back(label_set: LabelSet) -> None:
+    width = max(1, len(label_set.names))
+    logits = np.random.default_rng(0).normal(0, 4, (50, width)).astype(np.float32)
+    found = logits_of_table(predictions_table(logits, label_set, ids=list(range(50))), label_set)
+    assert np.allclose(to_scores(found, label_set.problem_type), to_scores(logits, label_set.problem_type), atol=1e-6)
+    assert (decide(found, label_set.problem_type) == decide(logits, label_set.problem_type)).all()
+
+
+def test_scores_that_float32_rounds_to_0_or_1_stay_finite() -> None:
+    for label_set in (SINGLE, SEVERAL):
+        logits = np.full((2, len(label_set.names)), -300.0, np.float32)
+        logits[:, 0] = 300.0
+        found = logits_of_table(predictions_table(logits, label_set, ids=[1, 2]), label_set)
+        assert np.isfinite(found).all()
+        assert (decide(found, label_set.problem_type) == decide(logits, label_set.problem_type)).all()

@@ -9,7 +9,7 @@ from textune.cli.tables import figure, metric_text, print_scores, print_table, t
 from textune.display import MAX_METRICS
 from textune.repeats.folds import OUT_OF_FOLD, read_label_errors
 from textune.repeats.together import metrics_of, scored_splits
-from textune.run import Run
+from textune.run import LABEL_ERRORS, Run
 
 SHOWN_SUSPECTS = 10
 
@@ -85,9 +85,10 @@ def _print_suspects(whole: Run, summary: Mapping[str, Any]) -> None:
         ["row", "label", "more likely", "text"],
         [[row["row"], row["label"], row["suggested"], _texts(row)] for row in shown],
     )
+    right = figure("accuracy", summary[OUT_OF_FOLD]["accuracy"]["value"])
     print(
-        f"labels    {found['suspects']:,} are contradicted with confidence, of about "
-        f"{100 * found['estimated_share']:.1f} % that may be wrong: label_errors.csv, the most suspicious first"
+        f"labels    {found['suspects']:,} are contradicted with confidence: see {LABEL_ERRORS}, worst first,\n"
+        f"          by models that are right on {right} % of all rows, so look before you correct"
     )
 
 

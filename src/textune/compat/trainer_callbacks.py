@@ -33,7 +33,7 @@ def tracker_callbacks(args: TrainingArguments) -> list[Any]:
         UnavailableError: a tracker's package is not installed.
     """
     made = []
-    for name in args.report_to:
+    for name in args.report_to or ():
         if importlib.util.find_spec(name) is None:
             raise UnavailableError(
                 f"report_to={name!r} needs the package {name}, which is not installed.",

@@ -237,7 +237,7 @@ def mean_intervals(
         if any(value[name] is None for value in values) or np.isfinite(drawn[name]).mean() <= 0.5:
             continue
         own = np.array([value[name] for value in values], np.float64)
-        rows = float(np.nanvar(drawn[name].mean(axis=0), ddof=1)), len(outcomes[0].labels) - 1
+        rows = _row_variance(drawn[name].mean(axis=0), num_rows=len(outcomes[0].labels))
         error, freedom = _combined([rows, _seed_variance(own, drawn[name])])
         if error > 0:
             interval = _around(float(own.mean()), error, freedom)
@@ -282,7 +282,7 @@ def _difference(values: FloatArray, drawn: FloatArray, first: slice, second: sli
     from scipy.stats import t
 
     difference = float(values[second].mean() - values[first].mean())
-    parts = [(float(np.nanvar(drawn[second].mean(axis=0) - drawn[first].mean(axis=0), ddof=1)), num_rows - 1)]
+    parts = [_row_variance(drawn[second].mean(axis=0) - drawn[first].mean(axis=0), num_rows=num_rows)]
     parts += [_seed_variance(values[side], drawn[side]) for side in (first, second)]
     error, freedom = _combined(parts)
     if error == 0:
@@ -292,11 +292,11 @@ def _difference(values: FloatArray, drawn: FloatArray, first: slice, second: sli
 
 
 def _combined(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The standard error and its degrees of freedom, from variances that add up and theirs."""
+    """The standard error and its degrees of freedom (Satterthwaite), from variances that add up and their doubts."""
     variance = sum(part for part, _ in parts)
     if variance <= _ROUNDING:
         return 0.0, 1.0
-    return variance**0.5, variance**2 / sum(part**2 / degrees for part, degrees in parts if part)
+    return variance**0.5, variance**2 / sum(doubt for _, doubt in parts)
 
 
 def _around(value: float, error: float, freedom: float) -> Interval:
@@ -306,13 +306,23 @@ def _around(value: float, error: float, freedom: float) -> Interval:
     return Interval(value - half, value + half, "bootstrap t")
 
 
-def _seed_variance(values: FloatArray, drawn: FloatArray) -> tuple[float, int]:
-    """What seeds add to the variance of their mean, and its degrees of freedom; nothing for a single one."""
+def _row_variance(drawn: FloatArray, *, num_rows: int) -> tuple[float, float]:
+    """The variance that rows give a value, [num_resamples], and the doubt about it: half its own variance."""
+    variance = float(np.nanvar(drawn, ddof=1))
+    return variance, variance**2 / (num_rows - 1)
+
+
+def _seed_variance(values: FloatArray, drawn: FloatArray) -> tuple[float, float]:
+    """What seeds add to the variance of their mean, and the doubt about it; nothing for a single one.
+
+    It is as doubtful as the whole variance over seeds, of which it is what rows leave: few seeds know little of either.
+    """
     num_seeds = len(values)
     if num_seeds == 1:
-        return 0.0, 1
-    own_noise = np.nanvar(drawn - drawn.mean(axis=0), axis=1).mean() * num_seeds / (num_seeds - 1)
-    return max(0.0, float(values.var(ddof=1) - own_noise)) / num_seeds, num_seeds - 1
+        return 0.0, 0.0
+    whole = float(values.var(ddof=1))
+    own_noise = float(np.nanvar(drawn - drawn.mean(axis=0), axis=1).mean()) * num_seeds / (num_seeds - 1)
+    return max(0.0, whole - own_noise) / num_seeds, (whole / num_seeds) ** 2 / (num_seeds - 1)
 
 
 def _adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:

@@ -126,7 +126,8 @@ def logits_of_table(table: pa.Table, label_set: LabelSet) -> FloatArray:
         table: as `predictions_table` makes it, with the usual decision.
     """
     if label_set.problem_type == REGRESSION:
-        return table["prediction"].to_numpy().astype(np.float32)[:, None]
+        values: FloatArray = table["prediction"].to_numpy().astype(np.float32)
+        return values[:, None]
     columns = [table[f"score_{name}"].to_numpy() for name in label_set.names]
     scores = np.stack(columns, axis=1).astype(np.float64)
     logits = np.log(np.maximum(scores, _LEAST_SCORE))
@@ -188,9 +189,10 @@ class Decision:
         """As `decide`."""
         if self.thresholds is None:
             return decide(logits, self.problem_type)
+        scores = self.scores(logits)
         if self.problem_type == MULTI_LABEL:
-            return (self.scores(logits) >= self.thresholds).astype(np.float32)
-        return (self.scores(logits)[:, 1] >= self.thresholds[0]).astype(np.int64)
+            return np.asarray(scores >= self.thresholds, np.float32)
+        return np.asarray(scores[:, 1] >= self.thresholds[0], np.int64)
 
 
 def name_labels(labels: npt.NDArray[Any], label_set: LabelSet) -> list[Any]:

@@ -61,8 +61,9 @@ class Counts:
     @classmethod
     def of(cls, totals: FloatArray) -> Counts:
         """Names the columns of float64 [..., 3 * num_labels + 2]."""
-        *by_label, last = np.split(totals, [size * ((totals.shape[-1] - 2) // 3) for size in (1, 2, 3)], axis=-1)
-        return cls(*by_label, last[..., 0], last[..., 1])
+        num_labels = (totals.shape[-1] - 2) // 3
+        found, predicted, there, last = np.split(totals, [size * num_labels for size in (1, 2, 3)], axis=-1)
+        return cls(found, predicted, there, last[..., 0], last[..., 1])
 
     @property
     def f1(self) -> FloatArray:

@@ -206,7 +206,10 @@ def load_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if not all(isinstance(name, str) for name in config.id2label.values()):
+            raise TypeError("`id2label` holds names that are no texts")
+        return config
     except Exception as error:  # whatever a wrong value makes the configuration's own code raise
         raise CheckpointError(
             f"config.json in {str(folder)!r} cannot be used: {first_line(error)}",

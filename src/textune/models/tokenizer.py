@@ -33,6 +33,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         with quiet_transformers(), panics_as_errors():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         _check_vocabulary_file(tokenizer, folder)
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise TypeError(f"`model_max_length` is no number: {tokenizer.model_max_length!r:.40}")
     except Exception as error:  # the tokenizer libraries raise plain Exception for corrupt files
         raise CheckpointError(
             f"The tokenizer in {str(folder)!r} cannot be loaded: {first_line(error)}",

@@ -68,7 +68,7 @@ class UsedRows:
 
     @contextlib.contextmanager
     def loading(self, decay: float) -> Iterator[None]:
-        """Inside the block the whole table becomes that of a checkpoint, until which the unused rows decayed by `decay`.
+        """Inside the block the whole table becomes that of a checkpoint, at which unused rows had decayed by `decay`.
 
         Where they are what this model's rows become by that, further decay is taken of these, as if nothing had been.
         """

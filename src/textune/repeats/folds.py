@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,50 +49,41 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
         prepared: the data as they are read, without folds.
     """
     *folds, last = (Run(whole.path / member.name) for member in members)
+    fold_of_row = folds_of(prepared, whole.config)
     rows = prepared.rows[prepared.train]
     labels = labels_of(rows)
     assert labels is not None, "the training split is labelled"
     label_set = LabelSet(prepared.schema.problem_type, prepared.schema.label_names)
-    fold_of_row = folds_of(prepared, whole.config)
     table = _pooled(folds, fold_of_row, rows)
     logits = logits_of_table(table, label_set)
 
-    parts = [run.summary["validation"] for run in folds]
+    parts = [fold.summary["validation"] for fold in folds]
     metric = folds[0].summary["selected"]["metric"]
-    names = [name for name in metrics_of(parts[0]) if name in METRICS]
-    pooled = with_uncertainty(score(logits, labels, label_set, metric_names=names), logits, labels, label_set)
-    figures = pooled.as_json()
-    for name in metrics_of(figures):
-        of_folds = spread([metrics_of(part)[name] for part in parts])
-        figures[name] |= {key: of_folds[key] for key in ("deviation", "values")}
-    judge = judged_by(metric, names)
-    runs = [
-        {
-            "name": run.path.name,
-            "failed": why_failed(outcome_of(logits[mine], labels[mine], label_set), judge, label_set.names),
-            OUT_OF_FOLD: metrics_of(part) | {"num_rows": part["num_rows"]},
-        }
-        for run, part, mine in zip(
-            folds, parts, (fold_of_row == fold for fold in range(1, len(folds) + 1)), strict=True
-        )
-    ]
-    note = (
-        f"the model was trained on all rows; the figures of {OUT_OF_FOLD} are those of {len(folds)} models, each on "
-        f"the rows that it had not seen. They trained on {len(folds) - 1} of {len(folds)} parts of the rows, so that "
-        "the model on all of them is hardly worse. Nothing was chosen by these rows."
-    )
-    if failed := [run["name"] for run in runs if run["failed"]]:
-        note += f" {', '.join(failed)} failed, and so may the model on all rows have: look at what it predicts."
+    figures = _figures(parts, logits, labels, label_set)
+    judge = judged_by(metric, list(metrics_of(figures)))
+    failed: dict[str, str | None] = {}
+    for number, fold in enumerate(folds, start=1):
+        own = outcome_of(logits[fold_of_row == number], labels[fold_of_row == number], label_set)
+        failed[fold.path.name] = why_failed(own, judge, label_set.names)
+    note = _note([name for name, reason in failed.items() if reason], len(folds))
     summary: dict[str, Any] = {
         "kind": "folds",
-        "selected": {**last.summary["selected"], "run": last.path.name, "split": OUT_OF_FOLD, "metric": metric},
-        "runs": runs,
+        "selected": {
+            **last.summary["selected"],
+            "run": last.path.name,
+            "split": OUT_OF_FOLD,
+            "metric": metric,
+            "note": note,
+        },
+        "runs": [
+            {"name": name, "failed": reason, OUT_OF_FOLD: metrics_of(part) | {"num_rows": part["num_rows"]}}
+            for (name, reason), part in zip(failed.items(), parts, strict=True)
+        ],
         OUT_OF_FOLD: figures,
     }
-    summary["selected"]["note"] = note
     whole.write_predictions(OUT_OF_FOLD, table)
     whole.write("analysis.json", {OUT_OF_FOLD: _analyse(last, prepared, logits, labels, label_set)})
-    if label_set.problem_type == SINGLE_LABEL and not any(run["failed"] for run in runs):
+    if label_set.problem_type == SINGLE_LABEL and not any(failed.values()):
         found = label_errors(labels, to_scores(logits, SINGLE_LABEL))
         write_text(whole.path / LABEL_ERRORS, _label_errors_csv(found, rows, labels, label_set))
         summary["label_errors"] = {"suspects": len(found.rows), "estimated_share": found.estimated_share}
@@ -103,14 +94,36 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     calibration = Calibration.fit(logits, labels, label_set, split=OUT_OF_FOLD)
     if calibration is not None:
         write_json(whole.model_path / CALIBRATION_FILE, calibration.as_json())
-        figures["calibration"] |= {
-            "temperature": calibration.temperature,
-            "with_temperature": calibration.after,
-        }
+        fitted = {"temperature": calibration.temperature, "with_temperature": calibration.after}
+        figures["calibration"] |= fitted
     seconds = sum(run.summary["training"]["seconds_in_all"] for run in (*folds, last))
     summary["training"] = {**last.summary["training"], "seconds_in_all": round(seconds, 3)}
     whole.write("data.json", last.data)
     whole.write("summary.json", summary)
+
+
+def _figures(
+    parts: Sequence[Mapping[str, Any]], logits: FloatArray, labels: npt.NDArray[Any], label_set: LabelSet
+) -> dict[str, Any]:
+    """Of all rows together, with the values of the folds (`parts`) and their deviation."""
+    names = [name for name in metrics_of(parts[0]) if name in METRICS]
+    scores = score(logits, labels, label_set, metric_names=names)
+    figures = with_uncertainty(scores, logits, labels, label_set).as_json()
+    for name in metrics_of(figures):
+        of_folds = spread([metrics_of(part)[name] for part in parts])
+        figures[name] |= {key: of_folds[key] for key in ("deviation", "values")}
+    return figures
+
+
+def _note(failed: Sequence[str], num_folds: int) -> str:
+    note = (
+        f"the model was trained on all rows; the figures of {OUT_OF_FOLD} are those of {num_folds} models, each on the "
+        f"rows that it had not seen. They trained on {num_folds - 1} of {num_folds} parts of the rows, so that the "
+        "model on all of them is likely to be no worse. Nothing was chosen by these rows."
+    )
+    if failed:
+        note += f" {', '.join(failed)} failed, and so may the model on all rows have: look at what it predicts."
+    return note
 
 
 def folds_of(prepared: PreparedData, config: Config) -> npt.NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from textune.data.schema import Schema
+from textune.data.splits import split_roles
 from textune.evaluation.comparison import mean_intervals
 from textune.evaluation.intervals import Interval, ends
 from textune.evaluation.metrics import LOSS, METRICS
@@ -44,8 +45,8 @@ def write_seeds(whole: Run, members: Sequence[Member], failures: Mapping[str, st
             for name, outcome in zip(runs, outcomes, strict=True):
                 failed[name] = why_failed(outcome, judge, label_names)
     kept = _choose(summaries, failed, split=selected["split"], metric=selected["metric"])
-    test = [split for split in splits if split not in _validation_splits(splits, data)]
-    note = _note(kept, len(members), selected, quoted=test[0] if test else None)
+    test = [split for split in splits if split not in split_roles(splits).validation]
+    note = _note(kept, failed, selected, quoted=test[0] if test else None)
     copy_model(runs[kept], whole, title="One of several seeds", text=_card_text(note, figures, quoted=[*test, *splits]))
     whole.write("data.json", data)
     whole.write(
@@ -97,19 +98,16 @@ def _choose(
     return max(names, key=rank)
 
 
-def _validation_splits(splits: Sequence[str], data: Mapping[str, Any]) -> set[str]:
-    from textune.data.splits import split_roles
-
-    return set(split_roles([*data["splits"], *splits]).validation)
-
-
-def _note(kept: str, num_seeds: int, selected: Mapping[str, Any], *, quoted: str | None) -> str:
+def _note(kept: str, failed: Mapping[str, str | None], selected: Mapping[str, Any], *, quoted: str | None) -> str:
+    num_seeds = len(failed)
     if selected["split"] is None:
         return f"{kept} is the first of {num_seeds} seeds; there were no validation rows to choose by."
     note = (
         f"{kept} was chosen of {num_seeds} seeds by {selected['metric']} on {selected['split']}, so its own figures "
         f"there are optimistic; "
     )
+    if all(failed.values()):
+        note = f"all {num_seeds} seeds have failed, and {kept} is only the least bad of them; "
     if quoted is not None:
         return f"{note}what to expect of the recipe is the mean over seeds on {quoted}."
     return (

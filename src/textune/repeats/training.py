@@ -15,7 +15,7 @@ from textune.lock import run_lock
 from textune.repeats.folds import folds_of, write_folds
 from textune.repeats.members import Member, members_of, settled
 from textune.repeats.seeds import write_seeds
-from textune.report.write import write_report
+from textune.results import report_or_warn
 from textune.resume import hint_of_resuming
 from textune.run import ALL_ROWS, Run, check_output, next_free_path
 from textune.training.parallel import Processes
@@ -40,7 +40,9 @@ def train_members(
     with ExitStack() as stack:
         prepared: PreparedData | None = None
         with processes.main_first():
-            if processes.is_main:  # a mistake in the data shows before a folder is made
+            if processes.is_main:  # a mistake shows before a folder is made
+                if begun is None and config.run.output is not None:
+                    check_output(Path(config.run.output).expanduser(), overwrite=config.run.overwrite)
                 prepared = prepare_inspection(config.data, folder=stack.enter_context(workspace()))
         output = processes.from_main(lambda: _output(config, begun, prepared))
         config = settled(config, Path(output))
@@ -61,7 +63,7 @@ def train_members(
         try:
             failures = _train(members, train_member, whole, display=display, processes=processes)
         except TextuneError:
-            if processes.is_main and not whole.runs:
+            if processes.is_main and begun is None and not whole.runs:
                 _unmake(whole, members)
             raise
         if processes.is_main:
@@ -71,7 +73,7 @@ def train_members(
                 assert prepared is not None, "this is the main process"
                 write_folds(whole, members, prepared)
             if config.run.report:
-                _report(whole, display)
+                report_or_warn(whole, display)
         processes.barrier()
         return whole
 
@@ -131,11 +133,3 @@ def _train(
             continue
         first = first or run
     return failures
-
-
-def _report(whole: Run, display: Display) -> None:
-    """Writes report.html. Everything else is complete, so that nothing that fails here may end it."""
-    try:
-        write_report([whole.path])
-    except Exception as error:
-        display.warning(f"report.html could not be written ({error}); `textune report {whole.path}` tries again")
