@@ -49,15 +49,15 @@ def main(options: Sequence[str] | None = None) -> int:
         return fuzz(arguments)
     if unknown := [kind for kind in arguments.kinds if kind not in KINDS]:
         parser.error(f"there is no {unknown[0]!r}; there are fuzz alone, {', '.join(KINDS)}")
-    results = Results("-".join(arguments.kinds) or "short", arguments)
     # Set before anything reads them: one thread each, so that the processes forked from this one inherit no others.
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TEXTUNE_CACHE"] = str(Path(folder, "cache"))
-        return _try_all(arguments, Path(folder), results)
+        return _try_all(arguments, Path(folder))
 
 
-def _try_all(arguments: argparse.Namespace, folder: Path, results: Results) -> int:
+def _try_all(arguments: argparse.Namespace, folder: Path) -> int:
+    results = Results("-".join(arguments.kinds) or "short", arguments, hidden=folder)
     bench = make_bench(arguments, folder)
     rows, broken = [], 0
     for kind in arguments.kinds or [kind for kind in KINDS if kind not in LONG]:

@@ -30,9 +30,13 @@ class Results:
         path: the file, rewritten whenever something is added.
     """
 
-    def __init__(self, kind: str, arguments: argparse.Namespace) -> None:
+    def __init__(self, kind: str, arguments: argparse.Namespace, *, hidden: Path | None = None) -> None:
+        """
+        Args:
+            hidden: a folder that trials lie in; results are published, so no folder of the machine is named in them.
+        """
         self.path: Path = arguments.output or _free_path(kind)
-        # Results are published: no folder of the machine is named in them.
+        self._hidden = hidden
         options = {name: value for name, value in vars(arguments).items() if name not in ("output", "keep")}
         self._content: dict[str, Any] = {
             "about": {
@@ -49,7 +53,10 @@ class Results:
         """Adds or replaces parts of the file."""
         self._content |= parts
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self._content, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(self._content, indent=2)
+        if self._hidden is not None:
+            text = text.replace(str(self._hidden), "FOLDER")
+        self.path.write_text(f"{text}\n", encoding="utf-8")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Shows a table."""

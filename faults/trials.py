@@ -210,7 +210,7 @@ def signals(bench: Bench, runs: int) -> Iterator[Trial]:
         chosen = SIGNALS[number % 3]
         run = bench.new_run()
         process = begin(training, run, replace(training.faults, step_seconds=STEP_SECONDS))
-        wait_for_step(process, run, rng.randrange(training.steps - 1))
+        wait_for_step(process, run, rng.randrange(1, training.steps - 1))
         time.sleep(rng.uniform(0, 2 * STEP_SECONDS))
         before, sent = last_step(run), time.monotonic()
         process.send(chosen)

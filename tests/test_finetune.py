@@ -27,7 +27,8 @@ from trained import (
 
 from textune.config import Config, RunConfig, TrainingConfig
 from textune.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
-from textune.finetune import evaluate, train
+from textune.evaluating import evaluate
+from textune.finetune import train
 from textune.run import Run
 from textune.training.callbacks import Callback
 from textune.training.state import TrainingState

@@ -51,7 +51,8 @@ class Tally:
             self.first.setdefault(failure, number)
 
     def as_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "inputs": self.kinds.total()}
+        # Not dataclasses.asdict, which makes other counters of counters.
+        return {"inputs": self.kinds.total(), **vars(self)}
 
 
 def inputs_of(readers: Sequence[str], inputs: int) -> dict[str, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from textune.compat.trainer import Trainer as Trainer
     from textune.config import Config as Config
     from textune.errors import TextuneError as TextuneError
-    from textune.finetune import evaluate as evaluate
+    from textune.evaluating import evaluate as evaluate
     from textune.finetune import train as train
     from textune.inspection import inspect as inspect
     from textune.run import Run as Run
@@ -35,7 +35,7 @@ _HOME = {
     "Trainer": "textune.compat.trainer",
     "TrainingArguments": "textune.compat.arguments",
     "compare": "textune.comparison",
-    "evaluate": "textune.finetune",
+    "evaluate": "textune.evaluating",
     "inspect": "textune.inspection",
     "train": "textune.finetune",
 }

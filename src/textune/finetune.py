@@ -5,31 +5,25 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.audit.auditing import quick_audit
 from textune.audit.findings import Audit
-from textune.config import SHORT_NAMES, Config
-from textune.config_reading import read_config
+from textune.config import Config
 from textune.cores import threads
 from textune.data.cache import workspace
-from textune.data.prepare import PreparedData, prepare_evaluation, prepare_training
-from textune.data.rows import labels_of
-from textune.data.tokenize import length_statistics, tokenize_split
+from textune.data.prepare import PreparedData, prepare_training
 from textune.display import Display, default_display
 from textune.environment import describe, find_device
-from textune.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from textune.evaluation.metrics import metric_names
-from textune.evaluation.scoring import Scores, score, with_uncertainty
+from textune.errors import ConfigError
 from textune.files import require_space
 from textune.job import ForgetScores, Job, padding_of
 from textune.lock import run_lock
-from textune.models.layers import freeze
-from textune.models.load import Classifier, find_checkpoint, load_classifier
-from textune.models.tokenizer import max_tokens
+from textune.models.load import Classifier, find_checkpoint
+from textune.options import resolve_options
+from textune.preparation import audit_quickly, load, tokenize
 from textune.repeats.members import has_members, require_same_members, without_members
 from textune.repeats.training import train_members
 from textune.report.trackers import Tracker, open_trackers, require_installed
@@ -46,7 +40,6 @@ from textune.resume import (
     run_checkpoints,
 )
 from textune.run import Run, check_output, next_free_path
-from textune.serving.predictor import Predictor
 from textune.training.allocator import keep_few_kernels
 from textune.training.callbacks import Callback, EarlyStopping
 from textune.training.engine import Engine, build_engine
@@ -55,6 +48,7 @@ from textune.training.loop import train as run_loop
 from textune.training.parallel import ALONE, Processes, connect
 from textune.training.precision import Arithmetic, choose
 from textune.training.signals import StopSignals
+from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
     import torch
@@ -64,9 +58,6 @@ if TYPE_CHECKING:
 
 # Rows that audit.json names of each finding; `textune inspect --json` names all.
 KEPT_FINDING_ROWS = 1000
-
-# What `evaluate` and its command take of the configuration's short names.
-EVALUATE_OPTIONS = ("local_copy", "text", "text_pair", "label", "delimiter", "drop_bad_rows")
 
 
 def train(
@@ -172,66 +163,6 @@ def _go_on(
     )
 
 
-def evaluate(
-    run: Run | str | os.PathLike[str], data: str, *, display: Display | None = None, **options: Any
-) -> dict[str, Scores]:
-    """Scores a finished run on other labelled data; the same as the command `textune evaluate`.
-
-    Args:
-        run: a run, its folder, or a folder with a model that textune saved.
-        data: as for `train`.
-        options: those of `EVALUATE_OPTIONS` and of `Predictor.load`: `batch_size`, `device` and `precision`.
-
-    Returns:
-        The scores of each labelled split, by its name.
-    """
-    shown = default_display() if display is None else display
-    chosen = {name: options.pop(name) for name in ("batch_size", "device", "precision") if name in options}
-    _require_known(options, known=EVALUATE_OPTIONS, help_for="textune.evaluate")
-    config = resolve_options(None, {"data": data, **options}, {}).data
-    predictor = Predictor.load(run, **chosen)
-    if chosen.get("precision", "fp32") != "fp32":
-        shown.note(f"arithmetic: {predictor.arithmetic.reason}")
-    if predictor.schema is None:
-        raise CheckpointError(
-            f"{str(run)!r} is not a run of textune, so that the meaning of its columns is not known.",
-            hint="Name the run folder that `textune train` made.",
-        )
-    try:
-        with workspace() as folder:
-            prepared = prepare_evaluation(config, predictor.schema, folder=folder)
-            for note in prepared.notes:
-                shown.note(note)
-            return _score_splits(prepared, predictor, display=shown)
-    finally:
-        shown.close()
-
-
-def resolve_options(
-    config: Config | str | os.PathLike[str] | None, options: Mapping[str, Any], settings: Mapping[str, Any]
-) -> Config:
-    """Brings a configuration, short option names and dotted settings together, later ones winning.
-
-    Raises:
-        ConfigError: all mistakes at once.
-    """
-    values: dict[str, Any] = {}
-    if isinstance(config, Config):
-        values = {
-            f"{section.name}.{name}": value
-            for section in dataclasses.fields(Config)
-            for name, value in dataclasses.asdict(getattr(config, section.name)).items()
-        }
-    _require_known(options, known=[*SHORT_NAMES, "epochs"], help_for="textune.train")
-    for name, value in options.items():
-        if name == "epochs":
-            values["training.duration"] = _epochs(value)
-        else:
-            values[SHORT_NAMES[name]] = value
-    path = None if config is None or isinstance(config, Config) else Path(config)
-    return read_config(path, {**values, **settings})
-
-
 def _check_resuming(config: Config | str | os.PathLike[str] | None, names: Sequence[str]) -> None:
     if config is not None:
         raise ConfigError(
@@ -240,19 +171,6 @@ def _check_resuming(config: Config | str | os.PathLike[str] | None, names: Seque
         )
     if odd := {"output", "overwrite", "run.output", "run.overwrite"}.intersection(names):
         raise ConfigError(f"--{min(odd)}: a run goes on in its own folder.", hint="Leave out this or --resume.")
-
-
-def _epochs(value: Any) -> str:
-    try:
-        return f"{float(value):g}epochs"
-    except (TypeError, ValueError):
-        raise ConfigError(f"--epochs: expected a number, found {value!r}.") from None
-
-
-def _require_known(options: Iterable[str], *, known: Sequence[str], help_for: str) -> None:
-    unknown = [f"There is no option {name!r}.{did_you_mean(name, known)}" for name in options if name not in known]
-    if unknown:
-        raise ConfigError(unknown, hint=f"The options are {', '.join(known)}: see help({help_for}).")
 
 
 def fine_tune(
@@ -279,8 +197,8 @@ def fine_tune(
         require_installed(config.run.trackers or ())
         device = processes.device(find_device(config.training.device))
     with ExitStack() as stack:
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
         recorded = None if resumption is None else resumption.origin
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         usual = threads(processes=processes.local_world_size) if recorded is None else recorded.threads
         torch.set_num_threads(config.training.threads or usual)
         if config.engine.few_kernels:
@@ -293,54 +211,78 @@ def fine_tune(
             prepared = prepare_training(config.data, seed=config.training.seed, folder=folder)
             for note in (f"data: {prepared.source.location}", *prepared.notes):
                 display.note(note)
-            classifier = _load(config, checkpoint, prepared, device=device, display=display)
-            config, tokens = _tokenize(config, prepared, classifier, display=display)
-        audit = _audit(prepared, tokens, display=display) if processes.is_main and recorded is None else None
+            classifier = load(config, checkpoint, prepared, device=device, display=display)
+            config, tokens = tokenize(config, prepared, classifier, display=display)
+        audit = audit_quickly(prepared, tokens, display=display) if processes.is_main and recorded is None else None
         processes.share_weights(classifier.model)
         processes.require_same([prepared.source.fingerprint, len(prepared.rows[prepared.train])], what="training data")
         arithmetic = _arithmetic(config, device, processes, recorded, like)
         display.note(f"arithmetic: {arithmetic.reason}")
         stack.enter_context(arithmetic.in_force())
-
         engine = stack.enter_context(_engine(config, classifier, tokens[prepared.train], arithmetic, device))
         for note in engine.notes:
             display.note(note)
 
         config = _with_output(config, prepared, processes)
-        output = Path(str(config.run.output))
-        run, signals = Run(output), StopSignals()
+        signals = StopSignals()
         job = Job(config, prepared, classifier, tokens, engine, display, processes, check_signals=signals.check)
         origin = origin_of(config, prepared, checkpoint, engine, processes)
-        changed = resumption is not None and require_same_origin(resumption, origin, display=display)
-        with processes.main_first():
-            setup = job.setup(checkpoints=output / "checkpoints", folders=run_checkpoints(run, origin, engine))
-            if processes.is_main and resumption is None:
-                check_output(output, overwrite=config.run.overwrite)
-                stack.enter_context(run_lock(output))
-            state = None
-            if resumption is not None and resumption.checkpoint is not None:
-                state = go_on(resumption, job, setup, changed=changed)
-            if processes.is_main:
-                _write_run(job, run, setup, resumption)
-                if audit is not None:
-                    run.write("audit.json", audit.as_json(limit=KEPT_FINDING_ROWS))
-        log: list[Callback] = []
-        trackers: list[Tracker] = []
-        if processes.is_main:
-            names = config.run.trackers or ()
-            trackers = open_trackers(names, run, config, split=job.validation, warn=display.warning)
-            for tracker in trackers:
-                stack.callback(tracker.close)
-            log = [RunLog(run, split=job.validation), *trackers]
-        watchers = [ForgetScores(job.latest), signals, *callbacks, *log, display]
-        if config.evaluation.patience is not None:
-            watchers.insert(0, EarlyStopping(config.evaluation.patience))
+        run, setup, state = _begin(job, origin, resumption, audit, stack)
+        trackers = _trackers(job, run, stack)
+        watchers = [signals, *callbacks, *_logs(job, run), *trackers, display]
         with signals, hint_of_resuming(run.path):
-            state = run_loop(setup, callbacks=watchers, state=state)
+            state = run_loop(setup, callbacks=[*_deciders(job), *watchers], state=state)
             write_results(job, run, setup, state, started=started)
             for tracker in trackers:
                 tracker.finish(run.summary)
     return run
+
+
+def _begin(
+    job: Job, origin: Origin, resumption: Resumption | None, audit: Audit | None, stack: ExitStack
+) -> tuple[Run, Setup, TrainingState | None]:
+    """Takes the run folder, and puts what a resumed training has to go on with in its place.
+
+    Returns:
+        The run, what the loop is given, and the state to go on from; None for the beginning.
+    """
+    run = Run(Path(str(job.config.run.output)))
+    changed = resumption is not None and require_same_origin(resumption, origin, display=job.display)
+    state = None
+    with job.processes.main_first():
+        setup = job.setup(checkpoints=run.checkpoints_path, folders=run_checkpoints(run, origin, job.engine))
+        if job.processes.is_main and resumption is None:
+            check_output(run.path, overwrite=job.config.run.overwrite)
+            stack.enter_context(run_lock(run.path))
+        if resumption is not None and resumption.checkpoint is not None:
+            state = go_on(resumption, job, setup, changed=changed)
+        if job.processes.is_main:
+            _write_run(job, run, setup, resumption)
+            if audit is not None:
+                run.write("audit.json", audit.as_json(limit=KEPT_FINDING_ROWS))
+    return run, setup, state
+
+
+def _deciders(job: Job) -> list[Callback]:
+    """Those who come before all others: they decide or forget what others look at."""
+    patience = job.config.evaluation.patience
+    early = [] if patience is None else [EarlyStopping(patience)]
+    return [*early, ForgetScores(job.latest)]
+
+
+def _logs(job: Job, run: Run) -> list[Callback]:
+    return [RunLog(run, split=job.validation)] if job.processes.is_main else []
+
+
+def _trackers(job: Job, run: Run, stack: ExitStack) -> list[Tracker]:
+    """Starts the trackers; whatever happens, they are closed with the stack."""
+    if not job.processes.is_main:
+        return []
+    names, warn = job.config.run.trackers or (), job.display.warning
+    trackers = open_trackers(names, run, job.config, split=job.validation, warn=warn)
+    for tracker in trackers:
+        stack.callback(tracker.close)
+    return trackers
 
 
 def _arithmetic(
@@ -399,87 +341,3 @@ def _engine(
     return build_engine(
         classifier.model, config.engine, tokens=tokens, padding=padding, arithmetic=arithmetic, device=device
     )
-
-
-def _load(
-    config: Config, checkpoint: Path, prepared: PreparedData, *, device: torch.device, display: Display
-) -> Classifier:
-    classifier = load_classifier(
-        checkpoint,
-        problem_type=prepared.schema.problem_type,
-        label_names=prepared.schema.label_names,
-        seed=config.training.seed,
-        dropout=config.model.dropout,
-    )
-    for note in classifier.notes:
-        display.note(f"{config.model.checkpoint}: {note}")
-    if config.model.freeze is not None:
-        frozen = freeze(classifier.model, config.model.freeze)
-        display.note(f"frozen: {frozen:,} weights ({config.model.freeze})")
-    classifier.model.to(device)
-    return classifier
-
-
-def _tokenize(
-    config: Config, prepared: PreparedData, classifier: Classifier, *, display: Display
-) -> tuple[Config, dict[str, TokenRows]]:
-    """Tokenises the splits that have a part, and returns the configuration with the length that was chosen."""
-    length = max_tokens(
-        classifier.model.config,
-        classifier.tokenizer,
-        asked=config.tokens.max_length,
-        multiple_of=config.tokens.pad_to_multiple_of,
-    )
-    config = dataclasses.replace(config, tokens=dataclasses.replace(config.tokens, max_length=length))
-    roles = prepared.roles
-    tokens = {}
-    for split in (prepared.train, *roles.validation, *roles.test):
-        rows = prepared.rows[split]
-        with display.progress(f"tokenising {split}", len(rows)) as advance:
-            tokens[split] = tokenize_split(
-                rows,
-                classifier.tokenizer,
-                max_length=length,
-                num_workers=config.tokens.num_workers,
-                on_progress=advance,
-            )
-        lengths = length_statistics(tokens[split])
-        if lengths.truncated_rows:
-            display.warning(
-                f"{split}: {lengths.truncated_rows:,} of {lengths.rows:,} rows were cut to {length} tokens, "
-                f"{lengths.truncated_tokens:,} tokens lost (see --max-length)"
-            )
-    train = length_statistics(tokens[prepared.train])
-    sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in tokens.items())
-    display.note(f"rows: {sizes}; tokens in a training row: median {train.median:.0f}, longest {train.longest}")
-    return config, tokens
-
-
-def _audit(prepared: PreparedData, tokens: Mapping[str, TokenRows], *, display: Display) -> Audit:
-    """Says what is wrong with the data, one line each; truncation has been told when they were tokenised."""
-    audit = quick_audit(prepared, tokens=tokens)
-    for finding in audit.with_severity("warning"):
-        if finding.kind != "truncated":
-            display.warning(finding.line)
-    return audit
-
-
-def _score_splits(prepared: PreparedData, predictor: Predictor, *, display: Display) -> dict[str, Scores]:
-    results = {}
-    for name, rows in prepared.rows.items():
-        labels = labels_of(rows)
-        if labels is None:
-            display.note(f"{name}: no labels, so nothing to score")
-            continue
-        with display.progress(f"scoring {name}", len(rows)) as advance:
-            logits = predictor.logits_of(rows, on_progress=advance)
-        task = prepared.source.task
-        names = metric_names(predictor.label_set, first=() if task is None else task.metrics)
-        scores = score(logits, labels, predictor.label_set, metric_names=names)
-        results[name] = with_uncertainty(scores, logits, labels, predictor.label_set)
-    if not results:
-        raise DataError(
-            f"{prepared.source.location} has no labels in column {prepared.schema.label!r}, so nothing can be scored.",
-            hint="Name the label column with --label; `textune predict` needs none.",
-        )
-    return results

@@ -17,10 +17,10 @@ from textune.data.prepare import PreparedData, prepare_inspection
 from textune.data.tokenize import tokenize_split
 from textune.display import Display, default_display
 from textune.errors import ConfigError, UnavailableError, did_you_mean
-from textune.finetune import resolve_options
 from textune.models.embeddings import TextEncoder
 from textune.models.load import STARTER, find_checkpoint, load_config
 from textune.models.tokenizer import load_tokenizer, max_tokens
+from textune.options import resolve_options
 
 if TYPE_CHECKING:
     from textune.audit.audited_rows import AuditedRows

@@ -30,8 +30,8 @@ nothing that was there before is touched. The hub is switched off here by `HF_HU
 |---|---|---|---|
 """
 TAIL = """
-Ctrl-C in mid-training finishes the step, saves it and ends with exit code 130 and the command that goes on; a second one stops at
-once: checkpoints that were committed are whole. See reliability.md. `textune --help` lists all exit codes.
+Ctrl-C in mid-training finishes the step, saves it and ends with exit code 130 and the command that goes on; a second
+one stops at once: checkpoints that were committed are whole. See reliability.md. `textune --help` lists all exit codes.
 """
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="file size limits and /sys are POSIX")

@@ -6,7 +6,7 @@ import pytest
 from textune.cli.evaluate import evaluate
 from textune.cli.train import train
 from textune.config import SHORT_NAMES
-from textune.finetune import EVALUATE_OPTIONS
+from textune.evaluating import EVALUATE_OPTIONS
 
 
 def flags_of(command: click.Command) -> dict[str, click.Option]:

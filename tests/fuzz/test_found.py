@@ -19,6 +19,7 @@ from textune.limits import MAX_COLUMNS, MAX_DEPTH, MAX_RECORD_BYTES
 from textune.models.load import load_trained
 from textune.parquet import read_parquet
 from textune.run import Run
+from textune.training.checkpoint import verify
 
 
 def refusal(path: Path, **options: bool) -> str:
@@ -159,6 +160,15 @@ def test_models_with_values_of_another_kind(tmp_path: Path, file: str, change: d
         load_trained(folder)
     assert words in caught.value.message
     assert str(folder) in caught.value.message
+
+
+@pytest.mark.parametrize("name", ['"NaN": NaN', '"\\ud800": 1', '"\\u0000": {"bytes": 1}'])
+def test_a_manifest_with_what_textune_never_writes(tmp_path: Path, name: str) -> None:
+    (tmp_path / "manifest.json").write_text(
+        '{"format_version": 1, "files": {"model.safetensors": 1, "state.json": 1, ' + name + '}, "sha256": ""}'
+    )
+    with pytest.raises(CheckpointError, match=r"manifest\.json has been cut short or altered"):
+        verify(tmp_path)
 
 
 @pytest.fixture

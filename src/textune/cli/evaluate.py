@@ -27,7 +27,7 @@ def evaluate(run: str, quiet: bool, as_json: bool, batch_size: int, device: str,
     """
     from textune.display import Display, default_display
     from textune.environment import set_threads
-    from textune.finetune import evaluate as score
+    from textune.evaluating import evaluate as score
 
     options = {name: value for name, value in flags.items() if value is not None}
     data = options.pop("data", None)

@@ -212,7 +212,11 @@ def _listed_files(folder: Path) -> dict[str, Any]:
     if not isinstance(files, dict) or not set(files) >= FILES - {OPTIMIZER_FILE}:
         raise _damaged(folder, "manifest.json does not list the files of a checkpoint")
     content = {name: value for name, value in manifest.items() if name != "sha256"}
-    if json_text(_sealed(content)) != (folder / "manifest.json").read_text(encoding="utf-8"):
+    try:
+        whole = json_text(_sealed(content)) == (folder / "manifest.json").read_text(encoding="utf-8")
+    except ValueError:  # NaN, or half of a surrogate pair: nothing that textune has written
+        whole = False
+    if not whole:
         raise _damaged(folder, "manifest.json has been cut short or altered")
     return files
 
