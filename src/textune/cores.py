@@ -1,8 +1,9 @@
-"""How many CPU cores there are to use, and how many threads to use them with."""
+"""Which processor there is, how many cores of it to use, and how many threads to use them with."""
 
 from __future__ import annotations
 
 import os
+import platform
 
 
 def cores() -> int:
@@ -21,3 +22,12 @@ def threads(*, processes: int = 1) -> int:
     if processes == 1 and asked.isdecimal() and int(asked) > 0:
         return int(asked)
     return max(1, cores() // processes)
+
+
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

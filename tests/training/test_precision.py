@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +23,25 @@ CPU = torch.device("cpu")
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, *measurements: tuple[str, float, float]) -> None:
-    monkeypatch.setattr(precision, "measure", lambda device: [Measurement(*values) for values in measurements])
+    found = [Measurement(*values) for values in measurements]
+    monkeypatch.setattr(precision, "measured_here", lambda device, anew: (found, "2026-11-22"))
+
+
+def test_a_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Or a second run of the same seed may take another kernel, and give other bits."""
+    monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path))
+    rates = iter((100.0, 200.0, 300.0))
+    monkeypatch.setattr(precision, "measure", lambda device: [Measurement("fp32-blas", next(rates), 3e-7)])
+
+    def rate(*, anew: bool = False) -> float:
+        (found,), date = precision.measured_here(CPU, anew=anew)
+        assert date
+        return found.gflops
+
+    assert [rate(), rate(), rate(anew=True), rate()] == [100, 100, 200, 200]
+    (file,) = (tmp_path / "arithmetic").iterdir()
+    file.write_text('{"date": 1}')
+    assert rate() == 300
 
 
 def test_auto_takes_bf16_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +111,7 @@ def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     measured(monkeypatch, ("fp32", 50e3, 3e-7), ("tf32", 4e5, 3e-4), ("bf16", 7e5, 2e-3), ("fp16", 8e5, 3e-4))
     chosen = choose("fp16", torch.device("cuda"))
     assert (chosen.precision, chosen.fp32_mode) == ("fp16", "fp32")
-    assert chosen.reason == "fp16: as asked; measured fp32 50,000 GFLOP/s, fp16 800,000 GFLOP/s (16.0 x)"
+    assert chosen.reason == "fp16: as asked; measured fp32 50,000 GFLOP/s, fp16 800,000 GFLOP/s (16.0 x) on 2026-11-22"
     assert choose("auto", torch.device("cuda")).precision == "bf16"
 
 

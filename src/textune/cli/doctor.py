@@ -18,7 +18,7 @@ def doctor(device: str, as_json: bool) -> None:
 
     found = find_device(device)
     set_threads()
-    arithmetic = choose("auto", found)
+    arithmetic = choose("auto", found, anew=True)
     facts = describe(found, arithmetic)
     del facts["command"]
     if as_json:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import hashlib
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.errors import ConfigError, TrainingError
+from textune.cores import processor
+from textune.data.cache import cache_root
+from textune.errors import ConfigError, TextuneError, TrainingError
+from textune.files import read_json, storage_errors, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -143,12 +149,44 @@ def measure(device: torch.device) -> list[Measurement]:
     return found
 
 
-def choose(asked: str, device: torch.device) -> Arithmetic:
-    """Measures and chooses.
+def measured_here(device: torch.device, *, anew: bool = False) -> tuple[list[Measurement], str]:
+    """What was measured on this machine, with this torch and as many threads, and the date of that.
+
+    It is measured once and kept in textune's cache: a second run then computes in the same arithmetic, and gives the
+    same bits, however busy the machine is.
+
+    Args:
+        anew: measure again and keep that.
+    """
+    file = _memory(device)
+    if not anew:
+        # What cannot be read, or was written by another textune, is measured again.
+        with contextlib.suppress(TextuneError, KeyError, TypeError):
+            kept = read_json(file)
+            return [Measurement(**item) for item in kept["measurements"]], str(kept["date"])
+    found, date = measure(device), datetime.date.today().isoformat()
+    with contextlib.suppress(TextuneError), storage_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"date": date, "measurements": [item.as_json() for item in found]})
+    return found, date
+
+
+def _memory(device: torch.device) -> Path:
+    """The file for what the rates depend on."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    depends = (device.type, name, str(torch.__version__), torch.get_num_threads(), PROBE_SIZE, PROBE_SIZE_CUDA)
+    return cache_root("arithmetic") / f"{hashlib.sha256(repr(depends).encode()).hexdigest()[:16]}.json"
+
+
+def choose(asked: str, device: torch.device, *, anew: bool = False) -> Arithmetic:
+    """Chooses by what is measured on this machine.
 
     Args:
         asked: `fp32`, `bf16`, `fp16` (CUDA), or `auto`: bf16 where its products are clearly faster, otherwise fp32.
         device: where training runs.
+        anew: measure now, whatever is known of this machine.
 
     Returns:
         The fastest mode for fp32 products that keeps fp32 accuracy, torch's own unless another is clearly faster, and
@@ -162,7 +200,8 @@ def choose(asked: str, device: torch.device) -> Arithmetic:
             f"training.precision: fp16 needs a CUDA device, found {device.type}.",
             hint="Use --precision bf16, or auto, which measures what is fast here.",
         )
-    measurements = {item.name: item for item in measure(device)}
+    found, date = measured_here(device, anew=anew)
+    measurements = {item.name: item for item in found}
     exact_enough = [item for item in measurements.values() if item.relative_error <= FP32_ERROR]
     usual = next(iter(exact_enough or measurements.values()))
     best = max(exact_enough, key=lambda item: item.gflops, default=usual)
@@ -173,7 +212,8 @@ def choose(asked: str, device: torch.device) -> Arithmetic:
     precision = asked if asked != "auto" else ("bf16" if ratio >= BF16_GAIN else "fp32")
     measured = f"{best.name} {best.gflops:,.0f} GFLOP/s, {low.name} {low.gflops:,.0f} GFLOP/s ({ratio:.1f} x)"
     why = "as asked" if asked != "auto" else f"bf16 pays from {BF16_GAIN} x"
-    return Arithmetic(precision, best.name, f"{precision}: {why}; measured {measured}", tuple(measurements.values()))
+    reason = f"{precision}: {why}; measured {measured} on {date}"
+    return Arithmetic(precision, best.name, reason, tuple(measurements.values()))
 
 
 def _time_product(name: str, left: torch.Tensor, right: torch.Tensor, exact: torch.Tensor) -> Measurement:
