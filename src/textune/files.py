@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import types
+import typing
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +227,31 @@ def read_json(path: Path) -> Any:
             return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"Expected JSON in {str(path)!r}; it cannot be read: {error}.") from error
+
+
+def misfits(kind: type, values: Any, *, without: Collection[str] = ()) -> list[str]:
+    """Names of a dataclass's fields that are missing in what JSON held for it, or have a value of another type there.
+
+    Args:
+        kind: the dataclass; its fields are plain values, lists, tuples or dicts, or unions of these.
+        without: fields that are not stored.
+    """
+    if not isinstance(values, dict):
+        return [kind.__name__]
+    hints = typing.get_type_hints(kind)
+    return [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.name not in without and (field.name not in values or not _fits(values[field.name], hints[field.name]))
+    ]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, part) for part in hint.__args__)
+    plain = typing.get_origin(hint) or hint
+    if plain is Any:
+        return True
+    if isinstance(value, bool) or plain is bool:
+        return isinstance(value, bool) and plain is bool
+    return isinstance(value, {float: (int, float), tuple: (list, tuple)}.get(plain, plain))

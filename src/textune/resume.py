@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from textune.config_reading import option_fields, to_dict
 from textune.environment import describe
 from textune.errors import CheckpointError, ConfigError, Interrupted
-from textune.files import json_text, read_json, remove_folder
+from textune.files import json_text, misfits, read_json, remove_folder
 from textune.training.checkpoint import (
     STEP_FOLDERS,
     CheckpointFolders,
@@ -80,8 +80,17 @@ class Origin:
 
     @classmethod
     def read(cls, checkpoint: Path) -> Origin:
-        """That of a verified checkpoint of a run."""
+        """That of a verified checkpoint of a run.
+
+        Raises:
+            CheckpointError: it has been forged.
+        """
         values = read_json(checkpoint / "run.json")
+        if odd := misfits(cls, values):
+            raise CheckpointError(
+                f"The checkpoint {str(checkpoint)!r}: {odd[0]!r} in its run.json is not what a run writes there.",
+                hint="Go on from another checkpoint: --from step-N.",
+            )
         return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
 
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from textune.errors import CheckpointError
 from textune.training.state import TrainingState
 
 
@@ -44,3 +47,14 @@ def test_counts_evaluations_without_improvement() -> None:
 def test_json_gives_the_same_state() -> None:
     state = TrainingState(total_steps=9, step=3, epoch=1, seconds=1.25, best_value=0.1, best_step=2, stop_reason="x")
     assert TrainingState(**json.loads(json.dumps(state.as_json()))) == state
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("step", "4"), ("step", True), ("seconds", None), ("best_value", [1]), ("evaluation_due", 1), ("loss_scale", "x")],
+)
+def test_a_forged_state_is_refused(name: str, value: object) -> None:
+    values = TrainingState(total_steps=4).as_json()
+    assert TrainingState.from_json(values) == TrainingState(total_steps=4)
+    with pytest.raises(CheckpointError, match=f"'{name}' is "):
+        TrainingState.from_json({**values, name: value})

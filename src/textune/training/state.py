@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from textune.errors import CheckpointError
+from textune.files import misfits
 
 _OF_THE_MOMENT = {"requests", "loss"}
 """What of the state is no part of a checkpoint."""
@@ -122,13 +123,18 @@ class TrainingState:
         """What `as_json` gave.
 
         Raises:
-            CheckpointError: it was another textune's.
+            CheckpointError: it was another textune's, or has been forged.
         """
         known = {field.name for field in fields(cls)} - _OF_THE_MOMENT
         if odd := sorted(known ^ values.keys()):
             raise CheckpointError(
                 f"The checkpoint was written by another textune: {odd[0]!r} in its state.json is not the same here.",
                 hint="Go on with the textune that wrote it; environment.json in the run folder says which.",
+            )
+        if odd := misfits(cls, values, without=_OF_THE_MOMENT):
+            raise CheckpointError(
+                f"The checkpoint's state.json is no training's: {odd[0]!r} is {values[odd[0]]!r:.60}.",
+                hint="Go on from another checkpoint: --from step-N.",
             )
         return cls(**values)
 
