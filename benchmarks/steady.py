@@ -86,11 +86,11 @@ def measure_training(steady: Steady) -> dict[str, Any]:
     device = find_device(training.device)
     if steady.losses:
         return {"who": training.who, "losses": losses_of(training)}
-    measurements = measure(device)
     clock = Clock(warmup_steps=steady.warmup_steps, steps=steady.steps, device=device)
     own = KNOWN[training.who].library is None
     details = (time_textune if own else time_script)(training, clock)
     result = clock.result()
+    measurements = measure(device)  # behind training, whose first product settles how much oneDNN keeps
     gflops = product_rate(measurements, details["precision"])
     share = share_of_rate(
         parameters=steady.layer_parameters, tokens=result["tokens"], seconds=result["seconds"], gflops=gflops
