@@ -167,9 +167,12 @@ def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no time at all, the first input that is waited for hangs, and the next process goes on behind it."""
     monkeypatch.setattr(faults.fuzz.campaign, "_HANG_SECONDS", -1.0)
     monkeypatch.setattr(faults.fuzz.campaign, "_WATCH_SECONDS", 0.0)
-    tally = fuzz("compressed", inputs=3, seed=0, keep=None, on_progress=lambda done: None)
-    assert tally.kinds.total() == 3
-    assert tally.failures["hangs"] > 0
+    for seed in range(10):  # a process may have read all of its inputs before anyone looks
+        tally = fuzz("compressed", inputs=3, seed=seed, keep=None, on_progress=lambda done: None)
+        assert tally.kinds.total() == 3
+        if tally.failures["hangs"]:
+            return
+    pytest.fail("nothing was found to hang")
 
 
 def test_failures_are_counted_by_what_is_wrong() -> None:
