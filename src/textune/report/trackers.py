@@ -185,7 +185,7 @@ class _WandB:
         self.run_id = known or uuid.uuid4().hex[:8]
         # Offline unless the person says otherwise: nothing leaves the machine by itself; `wandb sync` uploads it.
         self._run = wandb.init(
-            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+            mode=os.environ.get("WANDB_MODE", "offline"),
             dir=str(folder),
             project=os.environ.get("WANDB_PROJECT", "textune"),
             name=folder.name,
