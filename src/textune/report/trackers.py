@@ -184,8 +184,9 @@ class _WandB:
 
         self.run_id = known or uuid.uuid4().hex[:8]
         # Offline unless the person says otherwise: nothing leaves the machine by itself; `wandb sync` uploads it.
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._run = wandb.init(
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
             dir=str(folder),
             project=os.environ.get("WANDB_PROJECT", "textune"),
             name=folder.name,
