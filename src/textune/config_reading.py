@@ -70,6 +70,20 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return name.strip(), loaded if quoted or loaded is None or isinstance(loaded, list) else value.strip()
 
 
+def flat_options(config: Config) -> dict[str, Any]:
+    """The configuration as {"training.seed": 42, ...}."""
+    return {
+        f"{section.name}.{name}": value
+        for section in dataclasses.fields(config)
+        for name, value in dataclasses.asdict(getattr(config, section.name)).items()
+    }
+
+
+def plain_options(config: Config) -> dict[str, Any]:
+    """As `flat_options`, with lists as JSON has them in the place of tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat_options(config).items()}
+
+
 def to_dict(config: Config) -> dict[str, dict[str, Any]]:
     """The configuration as nested plain values, for YAML and JSON."""
     return {

@@ -39,7 +39,7 @@ from textune.resume import (
     rewind_run,
     run_checkpoints,
 )
-from textune.run import Run, check_output, next_free_path
+from textune.run import Run, check_output, output_path
 from textune.training.allocator import keep_few_kernels
 from textune.training.callbacks import Callback, EarlyStopping
 from textune.training.engine import Engine, build_engine
@@ -312,10 +312,8 @@ def _device_type(described: str) -> str:
 
 def _with_output(config: Config, prepared: PreparedData, processes: Processes) -> Config:
     """The configuration with the run folder, where none was named the next free one."""
-    output = config.run.output or processes.from_main(
-        lambda: str(next_free_path(prepared.source.name, Path(config.model.checkpoint).name))
-    )
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, output=str(Path(output).expanduser())))
+    output = processes.from_main(lambda: str(output_path(config, prepared.source.name)))
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, output=output))
 
 
 def _write_run(job: Job, run: Run, setup: Setup, resumption: Resumption | None) -> None:

@@ -16,11 +16,11 @@ from textune.data.cache import workspace
 from textune.data.prepare import PreparedData, prepare_inspection
 from textune.data.tokenize import tokenize_split
 from textune.display import Display, default_display
-from textune.errors import ConfigError, UnavailableError, did_you_mean
+from textune.errors import ConfigError, UnavailableError
 from textune.models.embeddings import TextEncoder
 from textune.models.load import STARTER, find_checkpoint, load_config
 from textune.models.tokenizer import load_tokenizer, max_tokens
-from textune.options import resolve_options
+from textune.options import require_known, resolve_options
 
 if TYPE_CHECKING:
     from textune.audit.audited_rows import AuditedRows
@@ -54,13 +54,7 @@ def inspect(
     Raises:
         TextuneError: the data cannot be read at all, or an option is wrong.
     """
-    unknown = [
-        f"There is no option {name!r}.{did_you_mean(name, INSPECT_OPTIONS)}"
-        for name in options
-        if name not in INSPECT_OPTIONS
-    ]
-    if unknown:
-        raise ConfigError(unknown, hint=f"The options are {', '.join(INSPECT_OPTIONS)}: see help(textune.inspect).")
+    require_known(options, known=INSPECT_OPTIONS, help_for="textune.inspect")
     settings = {} if max_length is None else {"tokens.max_length": max_length}
     config = resolve_options(None, {"data": data, **options}, settings)
     shown = default_display() if display is None else display

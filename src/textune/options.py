@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from textune.config import SHORT_NAMES, Config
-from textune.config_reading import read_config
+from textune.config_reading import flat_options, read_config
 from textune.errors import ConfigError, did_you_mean
 
 
@@ -23,11 +22,7 @@ def resolve_options(
     """
     values: dict[str, Any] = {}
     if isinstance(config, Config):
-        values = {
-            f"{section.name}.{name}": value
-            for section in dataclasses.fields(Config)
-            for name, value in dataclasses.asdict(getattr(config, section.name)).items()
-        }
+        values = flat_options(config)
     require_known(options, known=[*SHORT_NAMES, "epochs"], help_for="textune.train")
     for name, value in options.items():
         if name == "epochs":

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.config_reading import option_fields, to_dict
+from textune.config_reading import option_fields, plain_options
 from textune.environment import describe
 from textune.errors import CheckpointError, ConfigError, Interrupted
 from textune.files import json_text, misfits, read_json, remove_folder
@@ -215,8 +215,7 @@ def _require_whole(folder: Path, *, needs_best: bool) -> None:
 
 def altering_options(config: Config) -> dict[str, Any]:
     """The options that alter the result, by dotted name."""
-    flat = {f"{section}.{name}": value for section, values in to_dict(config).items() for name, value in values.items()}
-    return {name: value for name, value in flat.items() if name not in WITHOUT_EFFECT}
+    return {name: value for name, value in plain_options(config).items() if name not in WITHOUT_EFFECT}
 
 
 def origin_of(config: Config, prepared: PreparedData, checkpoint: Path, engine: Engine, processes: Processes) -> Origin:

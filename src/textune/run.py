@@ -303,6 +303,13 @@ def _check_contents(folder: Path, names: list[str], *, overwrite: bool) -> None:
             _check_folder(folder / name, overwrite=overwrite)
 
 
+def output_path(config: Config, data_name: str) -> Path:
+    """The run folder that a configuration asks for, where it names none the next free one."""
+    if config.run.output is not None:
+        return Path(config.run.output).expanduser()
+    return next_free_path(data_name, Path(config.model.checkpoint).name)
+
+
 def next_free_path(data_name: str, model_name: str) -> Path:
     """The default output, `runs/DATA-MODEL-N`, with the lowest N that no run has yet."""
     stem = re.sub(r"[^\w.-]+", "-", f"{data_name}-{model_name}").strip("-.").lower()

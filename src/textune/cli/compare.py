@@ -45,9 +45,10 @@ def compare(sources: tuple[str, ...], split: str | None, metric: str | None, see
 
 
 def _print(comparison: Comparison) -> None:
-    from textune.cli.tables import figure, print_table, title
+    from textune.cli.tables import figure, print_table
     from textune.evaluation.comparison import p_text, verdict
     from textune.evaluation.intervals import ends
+    from textune.evaluation.units import title
 
     first, *others = comparison.names
     several = any(len(one.values) > 1 for figures in comparison.figures.values() for one in figures)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from textune.cli.tables import figure, metric_text, print_scores, print_table, title
+from textune.cli.tables import figure, metric_text, print_scores, print_table
 from textune.display import MAX_METRICS
+from textune.evaluation.units import title
 from textune.repeats.folds import OUT_OF_FOLD, read_label_errors
 from textune.repeats.together import metrics_of, scored_splits
 from textune.run import LABEL_ERRORS, Run

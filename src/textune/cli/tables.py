@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textune.evaluation.units import title, value_text
 from textune.run import Run
 
 # Wide enough for several splits; terminals wrap, pipes do not.
 PIPE_WIDTH = 160
-# In their own unit; everything else is a share or a correlation and shown in percent.
-PLAIN = frozenset({"loss", "rmse", "brier_score"})
 
 
 def print_scores(splits: Mapping[str, Mapping[str, Any]]) -> None:
@@ -98,17 +97,8 @@ def figure(name: str, value: float | None, interval: Sequence[float] | None = No
     """A figure of that name with its interval, in percent or in its own unit."""
     if value is None:
         return "undefined"
-    numbers = [_number(name, number) for number in (value, *(interval or ()))]
+    numbers = [value_text(name, end) for end in (value, *(interval or ()))]
     return numbers[0] if interval is None else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
-
-
-def _number(name: str, value: float) -> str:
-    return f"{value:.4g}" if name in PLAIN else f"{100 * value:.1f}"
-
-
-def title(name: str) -> str:
-    """A metric's name with the unit that `figure` shows it in."""
-    return name if name in PLAIN else f"{name} %"
 
 
 def _class_text(figures: Mapping[str, Any], column: str) -> str:

@@ -17,7 +17,7 @@ from textune.repeats.members import Member, members_of, settled
 from textune.repeats.seeds import write_seeds
 from textune.results import report_or_warn
 from textune.resume import hint_of_resuming
-from textune.run import ALL_ROWS, Run, check_output, next_free_path
+from textune.run import ALL_ROWS, Run, check_output, output_path
 from textune.training.parallel import Processes
 
 TrainMember = Callable[[Config, Run | None], Run]
@@ -81,10 +81,8 @@ def train_members(
 def _output(config: Config, begun: Run | None, prepared: PreparedData | None) -> str:
     if begun is not None:
         return str(begun.path)
-    if config.run.output is not None:
-        return str(Path(config.run.output).expanduser())
     assert prepared is not None, "this is the main process"
-    return str(next_free_path(prepared.source.name, Path(config.model.checkpoint).name))
+    return str(output_path(config, prepared.source.name))
 
 
 def _is_complete(whole: Run, members: list[Member]) -> bool:

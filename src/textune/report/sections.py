@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from textune.config import Config
+from textune.config_reading import flat_options
 from textune.errors import first_rows
+from textune.evaluation.units import title, value_text
 from textune.report.charts import Chart
 from textune.report.figures import curves, length_distribution
 from textune.report.reading import RunFiles
 
-# In their own unit; everything else is a share or a correlation and shown in percent.
-PLAIN = frozenset({"loss", "rmse", "brier_score", "mean_absolute_error"})
 NOT_FIGURES = {"per_class", "calibration", "num_rows"}
 NOT_METRICS = {"step", "epoch", "split", "best", "loss", "kind"}
 LENGTHS = ("median", "percentile_95", "longest_before_truncation", "truncated_rows")
@@ -38,15 +38,14 @@ class Figure:
     @property
     def title(self) -> str:
         """The name, with the unit that the texts are in."""
-        return self.name if self.name in PLAIN else f"{self.name} %"
+        return title(self.name)
 
     @property
     def texts(self) -> list[str]:
         """The value and, if there are any, the ends of the interval, in percent or in the metric's own unit."""
         if self.value is None:
             return ["undefined"]
-        numbers = (self.value, *(self.interval or ()))
-        return [f"{number:.4g}" if self.name in PLAIN else f"{100 * number:.1f}" for number in numbers]
+        return [value_text(self.name, value) for value in (self.value, *(self.interval or ()))]
 
 
 def overview(files: RunFiles) -> list[tuple[str, str]]:
@@ -225,15 +224,6 @@ def reproduction(files: RunFiles) -> Section:
         "command": shlex.join(command) if len(command) > 1 and command[0] == "textune" else None,
         "again": f"textune train --config {folder}/config.yaml --output {shlex.quote(f'{files.path}-again')}",
         "options": changed,
-    }
-
-
-def flat_options(config: Config) -> dict[str, Any]:
-    """The configuration as {"training.seed": 42, ...}."""
-    return {
-        f"{section.name}.{name}": value
-        for section in fields(Config)
-        for name, value in asdict(getattr(config, section.name)).items()
     }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from textune.config import Config
-from textune.config_reading import to_dict
+from textune.config_reading import plain_options
 from textune.errors import DataError, InputNotFoundError, UnavailableError
 from textune.files import read_json, write_json
 from textune.run import Run
@@ -22,7 +22,6 @@ from textune.training.callbacks import Callback, Record
 from textune.training.state import TrainingState
 
 IDS_FILE = "trackers.json"
-PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 class Writer(Protocol):
@@ -103,10 +102,9 @@ def open_trackers(
     """
     require_installed(names)
     ids, trackers = _known_ids(run), []
-    settings = {f"{section}.{name}": value for section, part in to_dict(config).items() for name, value in part.items()}
     for name in names:
         try:
-            writer = _OPEN[name](run.path, settings, ids.get(name))
+            writer = _OPEN[name](run.path, plain_options(config), ids.get(name))
         except Exception as error:
             raise UnavailableError(
                 f"{name} cannot be started: {type(error).__name__}: {error}", hint="Leave it out of --tracker to train."
@@ -125,10 +123,9 @@ def require_installed(names: Sequence[str]) -> None:
         UnavailableError: one is not installed.
     """
     for name in names:
-        if importlib.util.find_spec(PACKAGES[name]) is None:
+        if importlib.util.find_spec(name) is None:
             raise UnavailableError(
-                f"--tracker {name} needs the package {PACKAGES[name]}, which is not installed.",
-                hint=f"pip install {PACKAGES[name]}",
+                f"--tracker {name} needs the package {name}, which is not installed.", hint=f"pip install {name}"
             )
 
 
