@@ -1,10 +1,12 @@
 """Scores of textune and transformers.Trainer on a GLUE task with the same defaults, several seeds each.
 
     python -m benchmarks.quality --task mrpc [--local-copy FOLDER] [--seeds 42 1 2 3 4] [--fp32] [--output FILE]
+                                 [--keep RUNS]
 
 Each run is a process of its own; textune runs through its command. FOLDER is as for `textune train --local-copy`.
 Prints a table with mean and standard deviation and writes every figure to --output (JSON). Runs that FILE already
-holds are not repeated.
+holds are not repeated. RUNS/textune/seed-N is then textune's run and RUNS/transformers.Trainer/seed-N holds the other's
+predictions, for `textune compare`; the command is printed.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads of each run")
     parser.add_argument("--who", choices=list(PROGRAMS), nargs="+", default=list(PROGRAMS))
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--keep", type=Path, metavar="RUNS", help="where the runs are kept; nowhere when not given")
     arguments = parser.parse_args()
     precision = "fp32" if arguments.fp32 else "bf16"
     output = arguments.output or Path(
@@ -45,13 +48,18 @@ def main() -> None:
     )
     done = {(run["who"], run["seed"]) for run in results["runs"]}
     data = ["--local-copy", arguments.local_copy] if arguments.local_copy else []
-    for seed in arguments.seeds:
-        for who in arguments.who:
-            if (who, seed) not in done:
-                result = PROGRAMS[who](arguments.task, data, seed, precision, arguments.threads)
-                results["runs"].append(result)
-                output.write_text(json.dumps(results, indent=2) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        kept = arguments.keep or Path(temporary)
+        for seed in arguments.seeds:
+            for who in arguments.who:
+                if (who, seed) not in done:
+                    folder = kept / who / f"seed-{seed}"
+                    result = PROGRAMS[who](arguments.task, data, seed, precision, arguments.threads, folder)
+                    results["runs"].append(result)
+                    output.write_text(json.dumps(results, indent=2) + "\n")
     print(table(results["runs"]))
+    if arguments.keep is not None and len(arguments.who) > 1:
+        print("\n" + comparison(arguments.keep, arguments.seeds))
 
 
 def about(task: str) -> dict[str, Any]:
@@ -60,14 +68,15 @@ def about(task: str) -> dict[str, Any]:
     return {"data": task, "date": str(date.today()), "python": platform.python_version(), **packages}
 
 
-def run_textune(task: str, data: list[str], seed: int, precision: str, threads: int | None) -> dict[str, Any]:
-    """One run of the command; `--select last` as the Trainer does."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "textune", "train", "--data", f"glue/{task}", *data, "--model", "starter"]
-        command += ["--seed", str(seed), "--precision", precision, "--select", "last", "--quiet", "--json"]
-        command += ["--set", f"training.threads={threads}"] if threads else []
-        command += ["--output", str(Path(folder, "run"))]
-        summary = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+def run_textune(
+    task: str, data: list[str], seed: int, precision: str, threads: int | None, folder: Path
+) -> dict[str, Any]:
+    """One run of the command into `folder`; `--select last` as the Trainer does."""
+    command = [sys.executable, "-m", "textune", "train", "--data", f"glue/{task}", *data, "--model", "starter"]
+    command += ["--seed", str(seed), "--precision", precision, "--select", "last", "--quiet", "--json"]
+    command += ["--set", f"training.threads={threads}"] if threads else []
+    command += ["--output", str(folder)]
+    summary = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     metrics = GLUE_TASKS[task].metrics
     return {
         "who": "textune",
@@ -78,9 +87,12 @@ def run_textune(task: str, data: list[str], seed: int, precision: str, threads: 
     }
 
 
-def run_trainer(task: str, data: list[str], seed: int, precision: str, threads: int | None) -> dict[str, Any]:
-    """One run of the reference."""
+def run_trainer(
+    task: str, data: list[str], seed: int, precision: str, threads: int | None, folder: Path
+) -> dict[str, Any]:
+    """One run of the reference, its predictions into `folder`."""
     command = [sys.executable, "-m", "benchmarks.reference_trainer", "--task", task, *data, "--seed", str(seed)]
+    command += ["--predictions", str(folder)]
     command += ["--bf16"] if precision == "bf16" else []
     command += ["--threads", str(threads)] if threads else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
@@ -106,6 +118,15 @@ def table(runs: list[dict[str, Any]]) -> str:
             cells = " | ".join(f"**{statistics.mean(v):.1f}** ± {statistics.stdev(v):.1f}" for v in values)
             lines.append(f"| {who} | mean ± sd of {len(own)} | {cells} |")
     return "\n".join(lines)
+
+
+def comparison(kept: Path, seeds: list[int], split: str = SPLITS[0]) -> str:
+    """The command that says whether textune's runs are better or worse than the reference's."""
+    reference, own = (
+        ",".join(str(kept / who / f"seed-{seed}" / file) for seed in seeds)
+        for who, file in (("transformers.Trainer", f"{split}.jsonl"), ("textune", ""))
+    )
+    return f"textune compare transformers.Trainer={reference} textune={own} --split {split}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """One fine-tuning by transformers.Trainer as its users write it: the reference that textune is compared with.
 
     python -m benchmarks.reference_trainer --task mrpc [--local-copy FOLDER] --seed 42 [--bf16] [--threads 2]
+                                           [--predictions FOLDER]
 
 Everything that is not named here is the Trainer's default: batch 8, 5e-5, 3 epochs, linear to zero, the last step's
-weights. The data come from where `textune train --data glue/TASK` has them. Prints one JSON line.
+weights. The data come from where `textune train --data glue/TASK` has them. Prints one JSON line. FOLDER/SPLIT.jsonl
+then holds the rows' predictions in the columns that `textune compare` reads.
 Needs: pip install accelerate.
 """
 
@@ -12,9 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from textune.data.glue import GLUE_TASKS
+
+if TYPE_CHECKING:
+    from transformers.trainer_utils import PredictionOutput
 
 
 def main() -> None:
@@ -24,11 +31,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--predictions", type=Path, metavar="FOLDER")
     arguments = vars(parser.parse_args())
     print(json.dumps(run(arguments.pop("task"), **arguments)))
 
 
-def run(task: str, *, local_copy: str | None, seed: int, bf16: bool, threads: int | None) -> dict[str, Any]:
+def run(
+    task: str, *, local_copy: str | None, seed: int, bf16: bool, threads: int | None, predictions: Path | None
+) -> dict[str, Any]:
     """Trains and returns the task's metrics on each split that has labels."""
     import torch
     from transformers import (
@@ -75,8 +85,13 @@ def run(task: str, *, local_copy: str | None, seed: int, bf16: bool, threads: in
         )
         seconds = trainer.train().metrics["train_runtime"]
         labelled = [split for split in rows if split != "train" and min(rows[split]["label"]) >= 0]
-        scores = {split: trainer.predict(rows[split]).metrics for split in labelled}
-    figures = {split: {name: found[f"test_{name}"] for name in glue.metrics} for split, found in scores.items()}
+        outcomes = {split: trainer.predict(rows[split]) for split in labelled}
+    if predictions is not None:
+        for split, outcome in outcomes.items():
+            write_predictions(predictions / f"{split}.jsonl", rows[split]["idx"], outcome, glue.label_names)
+    figures = {
+        split: {name: outcome.metrics[f"test_{name}"] for name in glue.metrics} for split, outcome in outcomes.items()
+    }
     return {
         "who": "transformers.Trainer",
         "seed": seed,
@@ -84,6 +99,32 @@ def run(task: str, *, local_copy: str | None, seed: int, bf16: bool, threads: in
         **figures,
         "training_seconds": seconds,
     }
+
+
+def write_predictions(path: Path, ids: list[int], outcome: PredictionOutput, label_names: Sequence[str]) -> None:
+    """One line per row: id, label and prediction by name, and a probability per label; numbers alone in regression."""
+    import torch
+
+    scores = torch.tensor(outcome.predictions, dtype=torch.float64)
+    lines: list[dict[str, Any]]
+    if label_names:
+        shares = scores.softmax(dim=-1)
+        lines = [
+            {
+                "id": row,
+                "label": label_names[label],
+                "prediction": label_names[int(share.argmax())],
+                **{f"score_{name}": float(value) for name, value in zip(label_names, share, strict=True)},
+            }
+            for row, label, share in zip(ids, outcome.label_ids, shares, strict=True)
+        ]
+    else:
+        lines = [
+            {"id": row, "label": float(label), "prediction": float(score[0])}
+            for row, label, score in zip(ids, outcome.label_ids, scores, strict=True)
+        ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 if __name__ == "__main__":
