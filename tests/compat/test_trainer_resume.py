@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,61 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path: Path, stop: int, o
     assert output.global_step == 8
     assert_same(weights(resumed.model), weights(whole.model), within=0)
     assert told(resumed) == told(whole)
+
+
+class SignalAt(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, step: int, event: str) -> None:
+        self.step = step
+        setattr(self, event, self.send)
+
+    def send(self, args: Any, state: Any, control: Any, **values: Any) -> None:
+        if state.global_step == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["text", "general"])
+@pytest.mark.parametrize(
+    ("step", "event", "saved"),
+    [(2, "on_step_begin", 3), (4, "on_step_end", 4), (4, "on_evaluate", 5), (7, "on_step_end", 7)],
+)
+def test_a_signal_saves_the_step_and_ends_the_script(
+    tmp_path: Path, own: bool, step: int, event: str, saved: int
+) -> None:
+    whole = make(tmp_path / "whole", own=own)
+    whole.train()
+    before = signal.getsignal(signal.SIGTERM)
+    cut = make(tmp_path / "cut", own=own, enable_jit_checkpoint=True, save_strategy="no")
+    cut.add_callback(SignalAt(step, event))
+    with pytest.raises(SystemExit) as ended:
+        cut.train()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [folder.name for folder in (tmp_path / "cut").iterdir()] == [f"checkpoint-{saved}"]
+    resumed = make(tmp_path / "cut", own=own)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same(weights(resumed.model), weights(whole.model), within=0)
+    assert told(resumed) == told(whole)
+
+
+def test_a_signal_behind_the_last_step_has_its_usual_effect(tmp_path: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        made = make(tmp_path, enable_jit_checkpoint=True)
+        made.add_callback(EndsWith(signal.SIGUSR1))
+        assert made.train().global_step == 8
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
+
+
+class EndsWith(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **values: Any) -> None:
+        if state.global_step == state.max_steps:
+            signal.raise_signal(self.number)
 
 
 def test_products_are_computed_as_before(tmp_path: Path) -> None:

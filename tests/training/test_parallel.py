@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from textune.display import Display
 from textune.errors import ConfigError
 from textune.finetune import train
+from textune.run import Run
 from textune.training import parallel
 from textune.training.parallel import ALONE, Processes, connect, environment_rank, join
 
@@ -92,14 +93,23 @@ def test_all_go_on_alike_after_trouble_in_one(two: Any, tmp_path: Path) -> None:
 
 def command(data: Path, model: Path, *, batch_size: int) -> list[Any]:
     settings = ["model.dropout=0", "training.threads=1", "training.device=cpu", "evaluation.every=3steps"]
+    settings += ["checkpoint.every=2steps"]
     flags = [flag for setting in settings for flag in ("--set", setting)]
     return ["train", "--data", data, "--model", model, "--precision", "fp32", "--batch-size", batch_size, *flags]
 
 
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory, tiny_csv: Path, tiny_checkpoint: Path) -> tuple[Any, Path]:
+    """What the command said in two processes, and its run."""
+    folder = tmp_path_factory.mktemp("command")
+    done = launch("-m", "textune", *command(tiny_csv, tiny_checkpoint, batch_size=4), folder=folder)
+    (run,) = (folder / "runs").iterdir()
+    return done, run
+
+
 @pytest.mark.slow
-def test_the_command(tmp_path: Path, tiny_csv: Path, tiny_checkpoint: Path) -> None:
-    done = launch("-m", "textune", *command(tiny_csv, tiny_checkpoint, batch_size=4), folder=tmp_path)
-    (run,) = (tmp_path / "runs").iterdir()
+def test_the_command(of_two: tuple[Any, Path], tmp_path: Path, tiny_csv: Path, tiny_checkpoint: Path) -> None:
+    done, run = of_two
     assert done.stderr.count("] data: ") == done.stderr.count("step 3/24") == done.stdout.count("samples/s") == 1
     one = train(
         str(tiny_csv),
@@ -115,7 +125,7 @@ def test_the_command(tmp_path: Path, tiny_csv: Path, tiny_checkpoint: Path) -> N
     summaries = [json.loads((path / "summary.json").read_text()) for path in (run, one.path)]
     assert [summary["training"]["processes"] for summary in summaries] == [2, 1]
     assert summaries[0]["validation"]["loss"]["value"] == pytest.approx(summaries[1]["validation"]["loss"]["value"])
-    ours, theirs = (type(one)(path).predictions("validation") for path in (run, one.path))
+    ours, theirs = (Run(path).predictions("validation") for path in (run, one.path))
     assert ours["id"].equals(theirs["id"]) and len(ours) == 6
     for name in ("score_negative", "score_positive"):
         np.testing.assert_allclose(ours[name].to_numpy(), theirs[name].to_numpy(), atol=1e-6)
@@ -125,7 +135,9 @@ def test_the_command(tmp_path: Path, tiny_csv: Path, tiny_checkpoint: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_ends_the_others(tmp_path: Path, tiny_csv: Path, tiny_checkpoint: Path) -> None:
+def test_a_process_that_fails_ends_the_others_and_the_run_goes_on(
+    of_two: tuple[Any, Path], tmp_path: Path, tiny_csv: Path, tiny_checkpoint: Path
+) -> None:
     begin = time.monotonic()
     arguments = command(tiny_csv, tiny_checkpoint, batch_size=4)
     done = launch(HERE / "failing_process.py", *arguments, folder=tmp_path, check=False)
@@ -135,6 +147,14 @@ def test_a_process_that_fails_ends_the_others(tmp_path: Path, tiny_csv: Path, ti
     (run,) = (tmp_path / "runs").iterdir()
     assert not (run / "summary.json").exists() and not (run / "model").exists()
     assert "step 3/" not in done.stderr
+    done = launch("-m", "textune", "train", "--resume", run, folder=tmp_path)
+    assert f"{run} goes on from step 2" in done.stderr
+    whole = of_two[1]
+    for file in (Path("model", "model.safetensors"), Path("checkpoints", "step-24", "optimizer.safetensors")):
+        found, expected = load_file(run / file), load_file(whole / file)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], value) for name, value in expected.items()), file
+    assert Run(run).predictions("validation").equals(Run(whole).predictions("validation"))
 
 
 # ---- One process ----

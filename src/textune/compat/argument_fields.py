@@ -287,7 +287,11 @@ class ArgumentFields:
         int | None, honoured("How many checkpoints stay, the best among them; 1: last and best; None or 0: all.", low=0)
     ] = None
     enable_jit_checkpoint: Annotated[
-        bool, refused("Save often (`save_steps`); `resume_from_checkpoint=True` goes on from the last one.")
+        bool,
+        honoured(
+            "SIGTERM, SIGINT and SIGUSR1 finish the step, save a checkpoint and end the script with 128 + the signal's "
+            "number; a second SIGINT ends it at once."
+        ),
     ] = False
 
     # Hub

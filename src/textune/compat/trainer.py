@@ -49,7 +49,7 @@ from transformers.utils import can_return_loss, find_labels
 
 from textune.compat import trainer_checkpoints as checkpoints
 from textune.compat.arguments import TrainingArguments
-from textune.compat.trainer_callbacks import EventBridge, tracker_callbacks
+from textune.compat.trainer_callbacks import EventBridge, stopped_by_signals, tracker_callbacks
 from textune.compat.trainer_checks import (
     check_callables,
     check_data,
@@ -230,6 +230,7 @@ class Trainer(TrainerEvaluation):
             TrainingError: a loss or a gradient is not finite; the weights are those of the step before.
             CheckpointError: the checkpoint is damaged or of another model.
             OutputError, StorageError: a checkpoint cannot be written.
+            SystemExit: with `enable_jit_checkpoint`, after a signal and its checkpoint; its code is 128 + the signal's.
         """
         if trial is not None:
             raise self._refusal("train(trial=...)", "There is no search over hyperparameters; loop over train().")
@@ -272,7 +273,11 @@ class Trainer(TrainerEvaluation):
             first = state.step
             stack.enter_context(self._in_training())
             stack.enter_context(self.arithmetic.in_force())
-            run_loop(setup, callbacks=[bridge], state=state)
+            if self.args.enable_jit_checkpoint:
+                with stopped_by_signals(length.steps_per_epoch) as signals:
+                    run_loop(setup, callbacks=[bridge, signals], state=state)
+            else:
+                run_loop(setup, callbacks=[bridge], state=state)
             return self._finish(bridge, length, steps=state.step - first, tokens=state.tokens)
 
     def _renew(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +16,9 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from textune.compat.trainer_checkpoints import note_best_checkpoint
 from textune.compat.trainer_evaluation import metric_value
-from textune.errors import UnavailableError
+from textune.errors import Interrupted, UnavailableError
 from textune.training.callbacks import Callback, Record
+from textune.training.signals import StopSignals
 from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -44,6 +48,40 @@ def tracker_callbacks(args: TrainingArguments) -> list[Any]:
         if name == "tensorboard" and args.logging_dir is not None:
             made[-1].logging_dir = args.logging_dir
     return made
+
+
+class _SignalsWithinEpochs(StopSignals):
+    """After an epoch's last step it waits for what is due at the epoch's end, so that a resume need not know of it."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        super().__init__()
+        self._steps_per_epoch = steps_per_epoch
+
+    def on_step(self, state: TrainingState) -> None:
+        if state.step_in_epoch < self._steps_per_epoch:
+            super().on_step(state)
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        super().on_step(state)
+
+
+@contextlib.contextmanager
+def stopped_by_signals(steps_per_epoch: int) -> Iterator[StopSignals]:
+    """Inside the block a signal ends training behind a checkpoint, and the script with the signal's exit code.
+
+    One that comes when no step is left has its usual effect behind the block.
+
+    Raises:
+        SystemExit: training was stopped; its code is 128 + the signal's number.
+    """
+    try:
+        with _SignalsWithinEpochs(steps_per_epoch) as signals:
+            yield signals
+    except Interrupted as error:
+        _logger.warning("%s train(resume_from_checkpoint=True) goes on from it.", error.message)
+        raise SystemExit(error.exit_code) from None
+    if signals.received:
+        signal.raise_signal(signals.received)
 
 
 class EventBridge(Callback):
