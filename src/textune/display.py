@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from textune.data.wording import counted
 from textune.errors import first_rows
 from textune.training.callbacks import Callback, Record
 from textune.training.state import TrainingState
@@ -42,8 +43,8 @@ class Display(Callback):
     def on_out_of_memory(self, state: TrainingState, record: Record) -> None:
         rows = record["micro_batch_size"]
         self.warning(
-            f"memory ran out {record['phase']} of step {record['step']}: from now on at most {rows:,} "
-            f"{'row' if rows == 1 else 'rows'} in a pass, and more passes in a step"
+            f"memory ran out {record['phase']} of step {record['step']}: from now on at most "
+            f"{counted(rows, 'row')} in a pass, and more passes in a step"
         )
 
     def close(self) -> None:
@@ -64,7 +65,7 @@ class PlainDisplay(Display):
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        self._line(description if total is None else f"{description}: {total:,} rows")
+        self._line(description if total is None else f"{description}: {counted(total, 'row')}")
         yield lambda done: None
 
     def on_log(self, state: TrainingState, record: Record) -> None:

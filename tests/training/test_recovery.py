@@ -322,7 +322,7 @@ def test_no_memory_for_one_row(tmp_path: Path, phase: str) -> None:
     with pytest.raises(TrainingError) as caught:
         train(short.setup)
     assert caught.value.message == (
-        "Step 1 found no memory for one row at once, and its passes cannot be made smaller; the weights are those of "
+        "Step 1 found no memory for 1 row at once, and its passes cannot be made smaller; the weights are those of "
         "step 0. (CUDA out of memory. Tried to allocate 2.00 GiB.)"
     )
     assert all(way in str(caught.value.hint) for way in ("--max-length", "gradient_checkpointing", "--model"))

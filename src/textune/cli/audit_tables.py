@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textune.audit.findings import KINDS, Audit, Finding
 from textune.audit.wording import labels_in_words, lengths_in_words
 from textune.cli.tables import PIPE_WIDTH
-from textune.data.wording import quoted
+from textune.data.wording import counted, quoted
 from textune.errors import first_rows
 
 if TYPE_CHECKING:
@@ -33,16 +33,12 @@ def print_audit(audit: Audit, *, limit: int) -> None:
             console.print(Text(f"        {line}"), style="dim", soft_wrap=True)
     clean = [KINDS[kind].title for kind in audit.checked if kind not in {finding.kind for finding in audit.findings}]
     counts = ", ".join(
-        f"{number} {severity}s" if number != 1 else f"1 {severity}"
-        for severity, number in (
-            (severity, sum(finding.severity == severity for finding in audit.findings)) for severity in STYLES
-        )
+        counted(sum(finding.severity == severity for finding in audit.findings), severity) for severity in STYLES
     )
     console.print(Text(f"\nfound       {counts}"))
     console.print(Text(f"not found   {'; '.join(clean) or 'nothing was clean'}"))
-    console.print(
-        Text(f"time        {audit.seconds:.1f} s for {audit.num_rows:,} rows, reading and tokenising not counted")
-    )
+    read = counted(audit.num_rows, "row")
+    console.print(Text(f"time        {audit.seconds:.1f} s for {read}, reading and tokenising not counted"))
 
 
 def _print_splits(console: Console, splits: Mapping[str, Mapping[str, Any]]) -> None:

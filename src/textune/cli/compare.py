@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from textune.data.wording import counted
+
 if TYPE_CHECKING:
     from textune.evaluation.comparison import Comparison, Figure
 
@@ -74,10 +76,10 @@ def _print(comparison: Comparison) -> None:
         if test is not None:
             kind = "exact" if test.exact else "with continuity correction"
             print(
-                f"McNemar: only {first} is right on {test.only_first:,} rows, only {other} on {test.only_second:,}; "
-                f"{p_text(test.p_value)} ({kind})"
+                f"McNemar: only {first} is right on {counted(test.only_first, 'row')}, "
+                f"only {other} on {test.only_second:,}; {p_text(test.p_value)} ({kind})"
             )
-    print(f"{comparison.num_rows:,} rows{f' of {comparison.split}' if comparison.split else ''}")
+    print(f"{counted(comparison.num_rows, 'row')}{f' of {comparison.split}' if comparison.split else ''}")
     for name in comparison.undefined:
         print(f"{name} is undefined for at least one of them")
     for note in comparison.notes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from textune.cli.options import scoring_flags
+from textune.data.wording import counted
 
 
 @click.command()
@@ -93,11 +94,7 @@ def predict(
         for note in report.notes:
             display.note(note)
         for reason, count in report.dropped.items():
-            display.warning(f"{_rows(count)} left out: {reason}")
-        display.note(f"{_rows(report.rows)} predicted: {target}")
+            display.warning(f"{counted(count, 'row')} left out: {reason}")
+        display.note(f"{counted(report.rows, 'row')} predicted: {target}")
     finally:
         display.close()
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"

@@ -1,4 +1,4 @@
-"""How values and names from the data are shown in messages: quoted, cut short, near names found."""
+"""How values, names and numbers are shown in messages: quoted, cut short, counted, near names found."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def listed(values: Sequence[object], *, shown: int = 10) -> str:
     head = ", ".join(quoted(value) for value in values[:shown])
     more = len(values) - shown
     return f"{head} and {more} more" if more > 0 else head or "none"
+
+
+def counted(number: float, noun: str) -> str:
+    """Returns "1 row", "2,000 rows", "2.5 epochs"."""
+    return f"{number:,{'d' if isinstance(number, int) else 'g'}} {noun}{'' if number == 1 else 's'}"
 
 
 def near_name(name: str, known: Iterable[str]) -> str:

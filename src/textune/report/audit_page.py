@@ -6,6 +6,7 @@ from typing import Any
 
 from textune.audit.findings import KINDS, Audit, Finding
 from textune.audit.wording import labels_in_words, lengths_in_words
+from textune.data.wording import counted
 from textune.report.page import render
 
 MAX_NUMBERS = 1000
@@ -18,7 +19,7 @@ def audit_page(audit: Audit) -> str:
     values = {
         "title": f"Data audit: {audit.name}",
         "name": audit.name,
-        "source": f"{audit.location}, {audit.num_rows:,} rows",
+        "source": f"{audit.location}, {counted(audit.num_rows, 'row')}",
         "splits": [
             {
                 "name": name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from textune.data.wording import counted
 from textune.evaluation.calibration import NUM_BINS, brier_score, expected_calibration_error, reliability_curve
 from textune.evaluation.predictions import FloatArray
 from textune.evaluation.thresholds import ThresholdCurve
@@ -87,7 +88,8 @@ def confusion_matrix(name: str, confusion: Sequence[Mapping[str, Any]], labels: 
     said = f"{right:,} of {int(counts.sum()):,} rows are on the diagonal, where prediction and label agree."
     worst = max((cell for cell in confusion if cell["label"] != cell["prediction"]), key=_rows, default=None)
     if worst is not None:
-        said += f" Most frequent confusion: {worst['label']} taken for {worst['prediction']}, {worst['rows']:,} rows."
+        times = counted(worst["rows"], "row")
+        said += f" Most frequent confusion: {worst['label']} taken for {worst['prediction']}, {times}."
     rows = [(cell["label"], cell["prediction"], cell["rows"]) for cell in confusion]
     height = max(2.4, 0.3 * len(labels) + 1.2)
     return Chart(name, "Confusion matrix", said, ["label", "prediction", "rows"], rows, draw, (4.3, height))
@@ -161,7 +163,9 @@ def score_histogram(name: str, title: str, groups: Mapping[str, npt.NDArray[Any]
         axes.set(xlabel=xlabel, ylabel="rows", xlim=(0, 1), ylim=(0, None))
         axes.legend()
 
-    said = "; ".join(f"{label}: {len(values):,} rows, median {_median(values)}" for label, values in groups.items())
+    said = "; ".join(
+        f"{label}: {counted(len(values), 'row')}, median {_median(values)}" for label, values in groups.items()
+    )
     rows = [
         (label, round(float(low), 2), round(float(high), 2), int(count))
         for label, counts in bars.items()
@@ -187,7 +191,7 @@ def length_distribution(name: str, edges: Sequence[int], counts: Sequence[int], 
 
     most = int(np.argmax(counts))
     said = (
-        f"{sum(counts):,} rows between {edges[0]} and {edges[-1] - 1} tokens; "
+        f"{counted(sum(counts), 'row')} between {edges[0]} and {edges[-1] - 1} tokens; "
         f"most, {counts[most]:,}, have {edges[most]} to {edges[most + 1] - 1}."
     )
     rows = list(zip(edges, [edge - 1 for edge in edges[1:]], counts, strict=False))

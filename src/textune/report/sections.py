@@ -8,6 +8,7 @@ from typing import Any
 
 from textune.config import Config
 from textune.config_reading import flat_options
+from textune.data.wording import counted
 from textune.errors import first_rows
 from textune.evaluation.units import title, value_text
 from textune.report.charts import Chart
@@ -65,8 +66,9 @@ def overview(files: RunFiles) -> list[tuple[str, str]]:
     if training := files.summary.get("training"):
         early = f", stopped: {training['stop_reason']}" if training["stop_reason"] else ""
         early += f", {skipped:,} of them left out as not finite" if (skipped := training.get("skipped_steps")) else ""
-        epochs = f"{training['epochs']:g} epoch{'' if training['epochs'] == 1 else 's'}"
-        found.append(("Training", f"{training['steps']:,} steps, {epochs}{early}"))
+        found.append(
+            ("Training", f"{counted(training['steps'], 'step')}, {counted(training['epochs'], 'epoch')}{early}")
+        )
     if selected := files.summary.get("selected"):
         best = f"the best by {selected['metric']} on {selected['split']}"
         found.append(("Weights", f"step {selected['step']:,}, {best if selected['weights'] == 'best' else 'the last'}"))
@@ -205,9 +207,10 @@ def environment(files: RunFiles) -> list[tuple[str, str]]:
     found = files.environment
     if not found:
         return []
+    cores = counted(found["cores"], "core")
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
     return [
-        ("Device", f"{found['device']}; {found['processor']}, {found['cores']} cores, {found['threads']} threads"),
+        ("Device", f"{found['device']}; {found['processor']}, {cores}, {counted(found['threads'], 'thread')}"),
         ("System", f"{found['platform']}, Python {found['python']}"),
         ("Packages", f"textune {found['textune']}, {packages}"),
         ("Arithmetic", str(found["arithmetic"].get("reason", ""))),

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from textune.data.wording import counted
 from textune.errors import TrainingError
 from textune.memory import halved, is_out_of_memory
 from textune.training.parallel import Processes
@@ -109,7 +110,7 @@ def back_off(work: Work, state: TrainingState, step: Step, *, said: str) -> None
         if work.largest_pass(work.cut(step, rows)) < largest:
             state.micro_batch_size = rows
             return
-    at_once = "one row" if largest == 1 else f"{largest:,} rows"
+    at_once = counted(largest, "row")
     raise TrainingError(
         f"Step {state.step + 1} found no memory for {at_once} at once, and its passes cannot be made smaller; "
         f"the weights are those of step {state.step}. ({textwrap.shorten(said, 120)})",
