@@ -330,7 +330,7 @@ def measure_file(task: Large) -> dict[str, Any]:
         prepared = prepare_inspection(config, folder=folder)
         reading = time.perf_counter() - started
         started_quick = time.process_time()
-        quick = quick_audit(prepared, tokens={})
+        quick = quick_audit(prepared, tokens={}, tokenizer=None)
         started_full = time.process_time()
         full = full_audit(prepared, tokens={}, folder=folder)
         ended = time.process_time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,6 +76,20 @@ def _restore_torch(saved: dict[str, Any]) -> None:
     torch.backends.mkldnn.matmul.fp32_precision = saved.get("matmul", "none")
     if "generator" in saved:
         torch.set_rng_state(saved["generator"])
+
+
+@pytest.fixture
+def signals_are_heard() -> Iterator[None]:
+    """Whoever starts the tests may ignore signals (nohup, a job in the background); processes pass that on."""
+    usual = {"SIGHUP": signal.SIG_DFL, "SIGINT": signal.default_int_handler}
+    before = {}
+    for name, handler in usual.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            before[number] = signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textune.config import SHORT_NAMES, Config
+from textune.config import FOREIGN_NAMES, SHORT_NAMES, Config, flag_of
 from textune.config_reading import (
     explanations,
     option_fields,
@@ -55,10 +55,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert found[0].startswith(f"{path}: there is no section 'trainning'. Did you mean 'training'?")
     assert found[1] == f"{path}: expected options under `model:`, found 3."
     assert found[2] == "There is no option 'training.lerning_rate'. Did you mean 'training.learning_rate'?"
-    assert found[3] == "training.batch_size: expected a whole number at least 1, found 0."
-    assert found[4] == "training.schedule: expected 'linear' or 'cosine' or 'constant', found 'cubic'."
-    assert found[5].startswith("training.duration: expected a number with its unit")
-    assert found[6] == "data.drop_bad_rows: expected true or false, found 3."
+    assert found[3] == "--batch-size (training.batch_size): expected a whole number at least 1, found 0."
+    assert found[4] == "--schedule (training.schedule): expected 'linear' or 'cosine' or 'constant', found 'cubic'."
+    assert found[5].startswith("--duration (training.duration): expected a number with its unit")
+    assert found[6] == "--drop-bad-rows (data.drop_bad_rows): expected true or false, found 3."
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,12 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("learning_rate", "training.learning_rate"),
         ("model.learning_rate", "training.learning_rate"),
         ("tokens.maxlength", "tokens.max_length"),
+        ("evaluation.evry", "evaluation.every"),
+        ("checkpoint.evry", "checkpoint.every"),
+        ("training.lr", "training.learning_rate"),
+        ("bs", "training.batch_size"),
+        ("training.num_train_epochs", "training.duration"),
+        ("training.max_seq_length", "tokens.max_length"),
     ],
 )
 def test_a_wrong_name_brings_the_nearest_one(name: str, meant: str) -> None:
@@ -76,6 +82,12 @@ def test_a_wrong_name_brings_the_nearest_one(name: str, meant: str) -> None:
 
 def test_a_name_like_no_other_brings_none() -> None:
     assert problems({"zzz": 1}) == ["There is no option 'zzz'."]
+    assert problems({"training.zzz": 1}) == ["There is no option 'training.zzz'."], "the section alone is no likeness"
+
+
+def test_names_of_other_tools_lead_to_options_that_exist() -> None:
+    assert set(FOREIGN_NAMES.values()) <= set(option_fields())
+    assert not FOREIGN_NAMES.keys() & {name.rpartition(".")[2] for name in option_fields()}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +143,7 @@ def test_values_are_converted(name: str, value: Any, expected: Any) -> None:
         ("data.validation_fraction", 1.0, "expected a number less than 1, found 1.0"),
         ("data.label", False, "expected a text, found False; YAML reads yes, no, on and off so unless they are quoted"),
         ("data.label", {"a": 1}, "expected a text, found {'a': 1}"),
+        ("data.source", ["long"] * 1000, "expected a text, found ['long', 'long', "),
         ("data.source", None, "expected a text, found None"),
         ("data.label_names", [False, True], "expected a text, found False; YAML reads"),
         ("data.label_names", ["a", None], "expected a text, found None"),
@@ -142,21 +155,28 @@ def test_values_are_converted(name: str, value: Any, expected: Any) -> None:
 )
 def test_values_that_do_not_fit_are_refused(name: str, value: Any, message: str) -> None:
     (problem,) = problems({name: value})
-    assert problem.startswith(f"{name}: {message}")
+    assert problem.startswith(f"{flag_of(name)}: {message}")
+    assert len(problem) < 500
+
+
+def test_messages_name_the_flag_that_was_typed_and_the_option() -> None:
+    assert flag_of("training.learning_rate") == "--learning-rate (training.learning_rate)"
+    assert flag_of("run.trackers") == "--tracker (run.trackers)"
+    assert flag_of("training.adam_beta1") == "training.adam_beta1", "it has no flag"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokens.pad_to_max_length": True}, "tokens.pad_to_max_length needs tokens.max_length"),
-        ({"training.duration": "10%"}, "training.duration: expected epochs, steps or examples above 0, found '10%'"),
-        ({"training.duration": "0epochs"}, "training.duration: expected epochs, steps or examples above 0"),
+        ({"tokens.pad_to_max_length": True}, "tokens.pad_to_max_length needs --max-length"),
+        ({"training.duration": "10%"}, "--duration (training.duration): expected epochs, steps or"),
+        ({"training.duration": "0epochs"}, "--duration (training.duration): expected epochs, steps or"),
         ({"model.freeze": "head"}, "model.freeze: expected 'embeddings', 'encoder' or a number of layers"),
         ({"model.freeze": "-1"}, "model.freeze: expected 'embeddings', 'encoder' or a number of layers"),
-        ({"training.class_weights": "even"}, "training.class_weights: expected 'balanced' or numbers as 1,2.5"),
-        ({"training.class_weights": "1,-1"}, "training.class_weights: expected 'balanced' or numbers as 1,2.5"),
-        ({"training.class_weights": "0,0"}, "training.class_weights: expected 'balanced' or numbers as 1,2.5"),
-        ({"training.class_weights": "1,nan"}, "training.class_weights: expected 'balanced' or numbers as 1,2.5"),
+        ({"training.class_weights": "even"}, "--class-weights (training.class_weights): expected 'balanced' or"),
+        ({"training.class_weights": "1,-1"}, "--class-weights (training.class_weights): expected 'balanced' or"),
+        ({"training.class_weights": "0,0"}, "--class-weights (training.class_weights): expected 'balanced' or"),
+        ({"training.class_weights": "1,nan"}, "--class-weights (training.class_weights): expected 'balanced' or"),
         (
             {"training.label_smoothing": 0.1, "data.problem_type": "regression"},
             "training.label_smoothing works with single labels only, not with regression",
@@ -348,7 +368,7 @@ def test_mistakes_that_a_type_does_not_show_are_reported_with_the_others() -> No
     with pytest.raises(ConfigError) as caught:
         read_config(settings={"training.schedule": "liner", "model.freeze": "foo", "evaluation.every": "0steps"})
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
-        "training.schedule",
-        "evaluation.every",
+        "--schedule (training.schedule)",
+        "--evaluate-every (evaluation.every)",
         "model.freeze",
     ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import re
 import sys
@@ -55,6 +56,12 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], state: TrainingState) -
         "step 8/20  epoch 0.50  loss 0.6931  lr 5.00e-05  41.3 samples/s  00:06 left",
         f"evaluation at step 8: {figures}  (best so far)",
     ]
+
+
+def test_a_gradient_that_overflowed_is_shown(capsys: pytest.CaptureFixture[str], state: TrainingState) -> None:
+    PlainDisplay().on_log(state, LOG | {"grad_norm": None})
+    (line,) = lines(capsys)
+    assert line == "step 8/20  epoch 0.50  loss 0.6931  overflow  lr 5.00e-05  41.3 samples/s  00:06 left"
 
 
 @pytest.mark.parametrize("make", [PlainDisplay, LiveDisplay])
@@ -155,6 +162,35 @@ def test_descriptions_are_not_read_as_markup(monkeypatch: pytest.MonkeyPatch) ->
         advance(1)
     display.close()
     assert "a[/b][red].csv" in visible(terminal)
+
+
+class FullDisk(Terminal):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+@pytest.mark.parametrize("make", [PlainDisplay, LiveDisplay])
+def test_what_cannot_be_written_stops_nothing(
+    make: type[Display], state: TrainingState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    display = make()
+    display.note("a")
+    with display.progress("tokenising train", 10) as advance:
+        advance(10)
+    display.on_train_begin(state)
+    display.on_log(state, LOG)
+    display.on_evaluate(state, EVALUATION)
+    display.on_train_end(state)
+    display.close()
+
+
+def test_nothing_is_shown_where_standard_error_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert type(default_display()) is Display
 
 
 def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from textune.files import (
     read_json,
     remove_folder,
     replacing,
+    replacing_folder,
     require_space,
     storage_errors,
     sync_folder,
@@ -46,6 +47,15 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_each_attempt_at_a_folder_has_its_own_place(tmp_path: Path) -> None:
+    """A thread that was given up may wake up while its process tries again."""
+    with replacing_folder(tmp_path / "step-1") as one:
+        with replacing_folder(tmp_path / "step-1") as other:
+            (other / "state.json").write_text("whole")
+        (one / "state.json").write_text("late")
+        assert (tmp_path / "step-1" / "state.json").read_text() == "whole"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()], ids=["error", "interruption"])

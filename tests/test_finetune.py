@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 from tiny import BLAME, PRAISE
 from trained import (
     QUICK,
@@ -26,14 +27,26 @@ from trained import (
 )
 
 from textune.config import Config, RunConfig, TrainingConfig
+from textune.display import Display
 from textune.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from textune.evaluating import evaluate
 from textune.finetune import train
+from textune.options import resolve_options
 from textune.run import Run
 from textune.training.callbacks import Callback
 from textune.training.state import TrainingState
 
 __all__ = ["in_empty_folder", "multi_label_run", "pair_run", "quick", "regression_run", "text_run"]
+
+
+class Listening(Display):
+    """Remembers warnings."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.said.append(text)
 
 
 @pytest.fixture
@@ -81,7 +94,8 @@ def test_summary(text_run: Run, tiny_csv: Path) -> None:
     assert list(summary) == ["selected", "validation", "training"]
     validation = summary["validation"]
     assert list(validation)[:2] == ["accuracy", "f1"]
-    assert all(list(validation[name])[:2] == ["value", "interval"] for name in list(validation)[:-3])
+    assert list(validation)[-5:] == ["per_class", "calibration", "positive_label", "baseline", "num_rows"]
+    assert all(list(validation[name])[:2] == ["value", "interval"] for name in list(validation)[:-5])
     assert list(validation["per_class"]) == ["negative", "positive"]
     assert validation["num_rows"] == 6, "a tenth of 64 rows"
     assert summary["selected"] == {
@@ -90,6 +104,7 @@ def test_summary(text_run: Run, tiny_csv: Path) -> None:
         "epoch": 1.0,
         "split": "validation",
         "metric": "accuracy",
+        "failed": "it says 'positive' of every row",
         "note": "accuracy on validation chose the weights, so the figures of validation are optimistic, and there is "
         "no labelled test split to say by how much.",
     }
@@ -299,6 +314,14 @@ def test_unknown_metric_is_refused_before_the_folder_is_made(quickly: Any, tiny_
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_has_learned_nothing_says_so(quickly: Any, tiny_csv: Path) -> None:
+    listening = Listening()
+    run = quickly(tiny_csv, learning_rate=1e-12, display=listening)
+    assert f"this model has learned nothing: {run.summary['selected']['failed']}." in listening.said[-1]
+    assert "**This model has learned nothing**: " in (run.model_path / "README.md").read_text(encoding="utf-8")
+    assert quickly(tiny_csv, epochs=8, learning_rate=1e-2, overwrite=True).summary["selected"]["failed"] is None
+
+
 def test_early_stopping(quickly: Any, tiny_csv: Path) -> None:
     run = quickly(tiny_csv, epochs=20, learning_rate=1e-12, patience=2, evaluate_every="1epoch")
     training = run.summary["training"]
@@ -396,6 +419,15 @@ def test_a_tracker_gets_the_figures_of_metrics_jsonl(quickly: Any, tiny_csv: Pat
     assert quickly(tiny_csv, overwrite=True).path == run.path  # what trackers left is the run's own
 
 
+@pytest.mark.parametrize(("fraction", "rows"), [(0.1, 6), (0.4, 26)])
+def test_few_validation_rows_are_said(quickly: Any, tiny_csv: Path, fraction: float, rows: int) -> None:
+    listening = Listening()
+    run = quickly(tiny_csv, epochs=0.1, validation_fraction=fraction, display=listening)
+    assert run.summary["validation"]["num_rows"] == rows
+    told = "validation has 6 rows: its figures say little, and which weights are best is decided by them"
+    assert any(text.startswith(told) and "--cv 5" in text for text in listening.said) == (rows < 20)
+
+
 def test_truncation_is_said_and_recorded(quickly: Any, tiny_csv: Path) -> None:
     run = quickly(tiny_csv, max_length=6)
     lengths = run.data["splits"]["train"]["lengths"]
@@ -477,8 +509,13 @@ def test_older_run_stays_when_the_new_one_cannot_begin(quickly: Any, tiny_csv: P
     ("options", "words"),
     [
         ({"learning_rat": 1}, "There is no option 'learning_rat'. Did you mean 'learning_rate'?"),
-        ({"learning_rate": "fast", "batch_size": 0}, "training.learning_rate: expected a number"),
-        ({"epochs": "many"}, "--epochs: expected a number, found 'many'"),
+        ({"lr": 1}, "There is no option 'lr'. Did you mean 'learning_rate'?"),
+        ({"learning_rate": "fast", "batch_size": 0}, "--learning-rate (training.learning_rate): expected a number"),
+        ({"epochs": "many"}, "--epochs: expected a number above 0 and at most 10^15, found 'many'."),
+        ({"epochs": 0}, "--epochs: expected a number above 0 and at most 10^15, found 0."),
+        ({"epochs": "nan"}, "--epochs: expected a number above 0 and at most 10^15, found 'nan'."),
+        ({"epochs": 10**20}, "--epochs: expected a number above 0 and at most 10^15, found 100000000000000000000."),
+        ({"epochs": 1, "duration": "10steps"}, "--epochs and --duration: both say how long to train; give one."),
         ({"settings": {"training.sed": 1}}, "There is no option 'training.sed'. Did you mean 'training.seed'?"),
     ],
 )
@@ -486,7 +523,68 @@ def test_wrong_options(quickly: Any, tiny_csv: Path, options: dict[str, Any], wo
     with pytest.raises(ConfigError) as caught:
         quickly(tiny_csv, **options)
     assert words in caught.value.message
-    assert "batch_size" not in options or "training.batch_size: expected a whole number at least 1" in str(caught.value)
+    named = "--batch-size (training.batch_size): expected a whole number at least 1"
+    assert "batch_size" not in options or named in str(caught.value)
+
+
+def test_rows_in_memory_are_refused_in_few_words(quickly: Any, text_run: Run, tmp_path: Path) -> None:
+    """A run remembers where its rows are, so that it can be resumed; the message says how to put them somewhere."""
+    rows = [{"text": "good", "label": "yes"}] * 5000
+    for call in (
+        lambda: train(rows),  # type: ignore[arg-type]
+        lambda: train(Dataset.from_list(rows)),  # type: ignore[arg-type]
+        lambda: evaluate(text_run, rows),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(
+            ConfigError, match="data: expected the name of a file, a folder or a data set, found a"
+        ) as caught:
+            call()
+        assert len(str(caught.value)) < 400
+        assert "save_to_disk" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "duration"),
+    [
+        (3, "3epochs"),
+        ("2.50", "2.5epochs"),
+        (0.1, "0.1epochs"),
+        (100000.5, "100000.5epochs"),
+        ("1234567", "1234567epochs"),
+        (1e-5, "0.00001epochs"),
+        (np.float64(1200), "1200epochs"),
+    ],
+)
+def test_epochs_are_taken_as_they_are(epochs: Any, duration: str) -> None:
+    assert resolve_options(None, {"epochs": epochs}, {}).training.duration == duration
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"metric": "f2"}, "--metric: expected one of accuracy, f1"),
+        ({"class_weights": "1,2,3"}, r"--class-weights \(training.class_weights\): expected 2 numbers, one per label"),
+        ({"patience": 2, "validation_fraction": 0}, "--patience needs validation rows"),
+        (
+            {"problem_type": "multi_label_classification", "settings": {"training.label_smoothing": 0.1}},
+            "training.label_smoothing works with single labels",
+        ),
+    ],
+)
+def test_what_the_data_do_not_allow_is_said_before_the_model_is_loaded(
+    quickly: Any, tiny_csv: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: str
+) -> None:
+    monkeypatch.delattr("textune.finetune.load")
+    with pytest.raises(ConfigError, match=words):
+        quickly(tiny_csv, **options)
+
+
+def test_what_the_machine_does_not_allow_is_said_before_the_data_are_read(
+    quickly: Any, tiny_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("textune.finetune.prepare_training")
+    with pytest.raises(ConfigError, match=r"--precision \(training.precision\): fp16 needs a CUDA device, found cpu"):
+        quickly(tiny_csv, precision="fp16", settings={"training.device": "cpu"})
 
 
 def test_config_object_and_options_together(tiny_csv: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -520,6 +618,21 @@ def test_evaluate_gives_the_scores_of_training(quickly: Any, tmp_path: Path, tin
             found = scores[split].metrics
             expected = {name: run.summary[split][name]["value"] for name in found}
             assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_evaluate_says_which_rows_were_trained_on(
+    text_run: Run, tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, other = tmp_path / "copy.csv", tmp_path / "other.csv"
+    copy.write_bytes(tiny_csv.read_bytes())
+    other.write_text("".join(tiny_csv.read_text().splitlines(keepends=True)[:9]))
+    monkeypatch.chdir(tiny_csv.parent)
+    for data, is_same in ((tiny_csv, True), (tiny_csv.name, True), (copy, True), (other, False)):
+        listening = Listening()
+        evaluate(text_run, str(data), display=listening)
+        assert [text.startswith(f"{data} is what this run was trained on") for text in listening.said] == [
+            True
+        ] * is_same
 
 
 def test_evaluate_other_columns(text_run: Run, tmp_path: Path) -> None:

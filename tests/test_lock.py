@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import textune.lock
 from textune.errors import OutputError
 from textune.lock import LOCK_FILE, require_unlocked, run_lock
 
@@ -51,6 +52,24 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     require_unlocked(tmp_path)
     with run_lock(tmp_path):
         assert str(os.getpid()) in (tmp_path / LOCK_FILE).read_text()
+
+
+def test_a_holder_that_ends_between_opening_and_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its file with it: a lock on that would keep nobody out."""
+    lock = textune.lock._lock
+    ended = []
+
+    def lock_late(descriptor: int, path: Path) -> bool:
+        if not ended:
+            ended.append(path)
+            path.unlink()
+        return lock(descriptor, path)
+
+    monkeypatch.setattr("textune.lock._lock", lock_late)
+    with run_lock(tmp_path):
+        assert ended == [tmp_path / LOCK_FILE]
+        with pytest.raises(OutputError, match=f"Process {os.getpid()} on "):
+            require_unlocked(tmp_path)
 
 
 def test_a_lock_file_without_sense(tmp_path: Path) -> None:

@@ -224,10 +224,17 @@ def test_from_an_older_checkpoint(begin: Begin, tmp_path: Path, name: str) -> No
     assert "step-6, step-8." in caught.value.message
 
 
-def test_early_stopping_counts_on(begin: Begin, tmp_path: Path) -> None:
-    settings = {"evaluation.every": "1step", "evaluation.patience": 2, "training.learning_rate": 1e-12}
+@pytest.mark.parametrize("log_every", ["1step", "2steps"])
+def test_early_stopping_counts_on(begin: Begin, tmp_path: Path, log_every: str) -> None:
+    settings = {
+        "evaluation.every": "1step",
+        "evaluation.patience": 2,
+        "training.learning_rate": 1e-12,
+        "training.log_every": log_every,
+    }
     whole = begin("whole", settings)
     assert whole.summary["training"]["stop_reason"] == "no better evaluation in 2"
+    assert [record["step"] for record in whole.metrics if record["kind"] == "training"][-1] == 3
     folder = interrupted(begin, tmp_path / "cut", 2, settings)
     run = resume(folder)
     assert told(run) == told(whole)

@@ -10,7 +10,7 @@ import pytest
 from textune.config import Config
 from textune.config_reading import read_config
 from textune.errors import CheckpointError, DataError, InputNotFoundError, OutputError
-from textune.run import ENTRIES, Run, check_output, next_free_path
+from textune.run import ENTRIES, Run, check_output, claim_free_path
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -28,6 +28,13 @@ def test_a_new_run_holds_its_configuration(tmp_path: Path) -> None:
     assert repr(run) == f"Run({str(run.path)!r})"
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_run_is_made_of_its_folder(tmp_path: Path, kind: type) -> None:
+    path = make_run(tmp_path / "run").path
+    run = Run(kind(path))
+    assert (run.path, run.model_path) == (path, path / "model")
+
+
 def test_an_empty_folder_is_used(tmp_path: Path) -> None:
     assert make_run(tmp_path).path == tmp_path
 
@@ -35,8 +42,9 @@ def test_an_empty_folder_is_used(tmp_path: Path) -> None:
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     assert run.metrics == []
-    with pytest.raises(InputNotFoundError, match=r"summary\.json"):
+    with pytest.raises(InputNotFoundError, match=r"has not finished: it has no summary\.json") as caught:
         _ = run.summary
+    assert f"`textune train --resume {run.path}`" in str(caught.value.hint)
     run.write("data.json", {"rows": 3})
     run.write("environment.json", {"torch": "2"})
     run.write("summary.json", {"validation": {}})
@@ -219,8 +227,15 @@ def test_checking_an_output_makes_nothing(tmp_path: Path) -> None:
 
 def test_the_default_output_has_the_next_free_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert next_free_path("glue/mrpc", "bert-base") == Path("runs/glue-mrpc-bert-base-1")
-    Path("runs/glue-mrpc-bert-base-1").mkdir(parents=True)
-    Path("runs/glue-mrpc-bert-base-3").mkdir()
-    assert next_free_path("glue/mrpc", "bert-base") == Path("runs/glue-mrpc-bert-base-2")
-    assert next_free_path("../My Data.csv", "..") == Path("runs/my-data.csv-1")
+    Path("runs/glue-mrpc-bert-base-2").mkdir(parents=True)
+    claimed = [claim_free_path("glue/mrpc", "bert-base") for _ in range(2)]
+    assert claimed == [Path("runs/glue-mrpc-bert-base-1"), Path("runs/glue-mrpc-bert-base-3")]
+    assert all(path.is_dir() for path in claimed), "of two that begin at once each has its own"
+    assert claim_free_path("../My Data.csv", "..") == Path("runs/my-data.csv-1")
+
+
+def test_the_default_output_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").write_text("mine")
+    with pytest.raises(OutputError, match=r"Cannot write 'runs"):
+        claim_free_path("reviews", "starter")

@@ -48,6 +48,9 @@ class DataConfig:
     delimiter: str | None = None
     """What separates the fields of a CSV file; found by itself when not given."""
 
+    encoding: str = "utf-8"
+    """Encoding of text files that are not UTF-8, such as cp949 or cp1252."""
+
     text: str | None = None
     """Column with the text; found by its name when not given."""
 
@@ -297,6 +300,7 @@ SHORT_NAMES: dict[str, str] = {
     "label_names": "data.label_names",
     "label_separator": "data.label_separator",
     "delimiter": "data.delimiter",
+    "encoding": "data.encoding",
     "validation_fraction": "data.validation_fraction",
     "drop_bad_rows": "data.drop_bad_rows",
     "model": "model.checkpoint",
@@ -323,3 +327,44 @@ SHORT_NAMES: dict[str, str] = {
     "select": "evaluation.select",
     "patience": "evaluation.patience",
 }
+
+
+# What other tools call them: not accepted, but understood when the right name is suggested.
+FOREIGN_NAMES: dict[str, str] = {
+    "lr": "training.learning_rate",
+    "bs": "training.batch_size",
+    "per_device_train_batch_size": "training.batch_size",
+    "train_batch_size": "training.batch_size",
+    "wd": "training.weight_decay",
+    "epochs": "training.duration",
+    "num_epochs": "training.duration",
+    "num_train_epochs": "training.duration",
+    "max_steps": "training.duration",
+    "lr_scheduler": "training.schedule",
+    "lr_scheduler_type": "training.schedule",
+    "scheduler": "training.schedule",
+    "warmup_ratio": "training.warmup",
+    "warmup_steps": "training.warmup",
+    "label_smoothing_factor": "training.label_smoothing",
+    "logging_steps": "training.log_every",
+    "fp16": "training.precision",
+    "bf16": "training.precision",
+    "max_len": "tokens.max_length",
+    "max_seq_length": "tokens.max_length",
+    "model_name": "model.checkpoint",
+    "model_name_or_path": "model.checkpoint",
+    "output_dir": "run.output",
+    "report_to": "run.trackers",
+    "eval_steps": "evaluation.every",
+    "per_device_eval_batch_size": "evaluation.batch_size",
+    "metric_for_best_model": "evaluation.metric",
+    "early_stopping_patience": "evaluation.patience",
+    "save_steps": "checkpoint.every",
+    "save_total_limit": "checkpoint.keep",
+}
+
+
+def flag_of(name: str) -> str:
+    """What messages call an option: "--batch-size (training.batch_size)"; its dotted name where it has no flag."""
+    flag = next((short.replace("_", "-") for short, dotted in SHORT_NAMES.items() if dotted == name), None)
+    return name if flag is None else f"--{flag} ({name})"

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import yaml
 
 from textune import config as config_module
-from textune.config import Config
+from textune.config import FOREIGN_NAMES, Config, flag_of
 from textune.durations import Duration
-from textune.errors import ConfigError, InputNotFoundError, did_you_mean
+from textune.errors import ConfigError, InputNotFoundError, did_you_mean, nearest
 
 MAX_FILE_BYTES = 1 << 20
 _MOST_PROBLEMS = 50
@@ -234,7 +234,7 @@ def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
             section, key = name.split(".")
             sections[section][key] = _convert(value, kind, field.metadata)
         except ValueError as error:
-            problems.append(f"{name}: {error}{'' if str(error).endswith(('.', '?')) else '.'}")
+            problems.append(f"{flag_of(name)}: {error}{'' if str(error).endswith(('.', '?')) else '.'}")
     hints = typing.get_type_hints(Config)
     config = Config(**{section: hints[section](**options) for section, options in sections.items()})
     problems += _check_together(config)
@@ -246,10 +246,13 @@ def _build(values: Mapping[str, Any], problems: list[str]) -> Config:
 
 
 def _suggest(name: str) -> str:
-    """The nearest full name, also when the section was left out or was the wrong one."""
-    key = name.rpartition(".")[2]
-    same_key = [known for known in option_fields() if known.rpartition(".")[2] == key]
-    return f" Did you mean {same_key[0]!r}?" if same_key else did_you_mean(name, option_fields())
+    """The nearest full name, also when the section was left out or was the wrong one, or the name another tool's."""
+    section, _, key = name.rpartition(".")
+    keys = {known: known.rpartition(".")[2] for known in option_fields()}
+    meant = key if key in keys.values() else nearest(key, keys.values())
+    candidates = [FOREIGN_NAMES[key]] if key in FOREIGN_NAMES else [known for known in keys if keys[known] == meant]
+    candidates.sort(key=lambda known: not known.startswith(f"{section}."))
+    return f" Did you mean {candidates[0]!r}?" if candidates else ""
 
 
 def _convert(value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
@@ -285,7 +288,7 @@ def _convert_text(value: Any, metadata: Mapping[str, Any]) -> str:
     if isinstance(value, bool):
         raise ValueError(f"expected a text, found {value!r}; YAML reads yes, no, on and off so unless they are quoted")
     if isinstance(value, (dict, list, tuple)) or value is None:
-        raise ValueError(f"expected a text, found {value!r}")
+        raise ValueError(f"expected a text, found {value!r:.60}")
     text = str(value)
     if metadata.get("duration"):
         Duration.parse(text, by_clock=metadata["by_clock"])
@@ -319,18 +322,20 @@ def _check_together(config: Config) -> list[str]:
     """Mistakes that a type alone does not show, or only two options side by side."""
     problems = []
     if config.tokens.pad_to_max_length and config.tokens.max_length is None:
-        problems.append("tokens.pad_to_max_length needs tokens.max_length: the length to pad to.")
+        problems.append(f"tokens.pad_to_max_length needs {flag_of('tokens.max_length')}: the length to pad to.")
     training = config.training
     length = Duration.parse(training.duration)
     if length.unit == "percent" or length.value == 0:
-        problems.append(f"training.duration: expected epochs, steps or examples above 0, found {training.duration!r}.")
+        problems.append(
+            f"{flag_of('training.duration')}: expected epochs, steps or examples above 0, found {training.duration!r}."
+        )
     intervals = {
         "training.log_every": training.log_every,
         "evaluation.every": config.evaluation.every,
         "checkpoint.every": config.checkpoint.every,
     }
     problems += [
-        f"{name}: expected an interval above 0, found {text!r}."
+        f"{flag_of(name)}: expected an interval above 0, found {text!r}."
         for name, text in intervals.items()
         if Duration.parse(text, by_clock=True).value == 0
     ]
@@ -355,7 +360,8 @@ def _check_repeats(config: Config) -> list[str]:
     if folds is not None and fold is None and config.evaluation.patience is not None:
         problems.append("--patience would stop by the rows that are to measure it: with --cv say how long to train.")
     if seeds is not None and config.training.seed + seeds > _LARGEST:
-        problems.append(f"training.seed: {seeds} seeds from {config.training.seed} on go beyond {_LARGEST}.")
+        option = flag_of("training.seed")
+        problems.append(f"{option}: {seeds} seeds from {config.training.seed} on go beyond {_LARGEST}.")
     return problems
 
 
@@ -365,5 +371,6 @@ def _check_weights(weights: str) -> list[str]:
     except ValueError:
         numbers = []
     if not numbers or not all(math.isfinite(number) and number >= 0 for number in numbers) or sum(numbers) == 0:
-        return [f"training.class_weights: expected 'balanced' or numbers as 1,2.5, found {weights!r}."]
+        option = flag_of("training.class_weights")
+        return [f"{option}: expected 'balanced' or numbers as 1,2.5, found {weights!r}."]
     return []

@@ -1,4 +1,7 @@
-"""What a person sees while textune works: nothing, plain lines, or live bars. All of it goes to standard error."""
+"""What a person sees while textune works: nothing, plain lines, or live bars.
+
+All of it goes to standard error, and work goes on when that cannot be written any more.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from textune.data.wording import counted
 from textune.errors import first_rows
+from textune.streams import Unfailing
 from textune.training.callbacks import Callback, Record
 from textune.training.state import TrainingState
 
@@ -70,7 +74,7 @@ class PlainDisplay(Display):
 
     def on_log(self, state: TrainingState, record: Record) -> None:
         self._line(
-            f"step {state.step}/{state.total_steps}  epoch {record['epoch']:.2f}  loss {record['loss']:.4f}  "
+            f"step {state.step}/{state.total_steps}  epoch {record['epoch']:.2f}  {_loss(record)}  "
             f"lr {record['learning_rate']:.2e}  {record['samples_per_second']:.1f} samples/s  "
             f"{_time_left(state)} left"
         )
@@ -80,8 +84,9 @@ class PlainDisplay(Display):
         self._line(f"evaluation at step {state.step}: {shown}{'  (best so far)' if record['best'] else ''}")
 
     def _line(self, text: str) -> None:
-        sys.stderr.write(f"[{_duration(time.monotonic() - self._started)}] {text}\n")
-        sys.stderr.flush()
+        stream = Unfailing(sys.stderr)
+        stream.write(f"[{_duration(time.monotonic() - self._started)}] {text}\n")
+        stream.flush()
 
 
 class LiveDisplay(Display):
@@ -90,7 +95,7 @@ class LiveDisplay(Display):
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(file=cast(IO[str], Unfailing(sys.stderr)), highlight=False)
         self._progress: Progress | None = None
         self._training: TaskID | None = None
         self._table_begun = False
@@ -119,10 +124,7 @@ class LiveDisplay(Display):
 
     def on_log(self, state: TrainingState, record: Record) -> None:
         if self._progress is not None and self._training is not None:
-            detail = (
-                f"loss {record['loss']:.4f}  lr {record['learning_rate']:.1e}  "
-                f"{record['samples_per_second']:.0f} samples/s"
-            )
+            detail = f"{_loss(record)}  lr {record['learning_rate']:.1e}  {record['samples_per_second']:.0f} samples/s"
             self._progress.update(self._training, detail=detail)
 
     def on_evaluate(self, state: TrainingState, record: Record) -> None:
@@ -164,7 +166,9 @@ class LiveDisplay(Display):
 
 
 def default_display() -> Display:
-    """Live bars where standard error is a terminal, plain lines elsewhere."""
+    """Live bars where standard error is a terminal, plain lines elsewhere, nothing where it has been closed."""
+    if sys.stderr is None:
+        return Display()
     return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
 
 
@@ -172,6 +176,11 @@ def shown_metrics(record: dict[str, Any]) -> list[str]:
     """The names of the metrics in an evaluation record that a table has room for: the first ones and the loss."""
     names = [name for name in record if name not in {"step", "epoch", "split", "best", "loss"}]
     return [*names[:MAX_METRICS], "loss"]
+
+
+def _loss(record: Record) -> str:
+    """The loss, and whether the last step was left out because its gradient overflowed in fp16."""
+    return f"loss {record['loss']:.4f}{'  overflow' if record['grad_norm'] is None else ''}"
 
 
 def _figure(value: float | None) -> str:

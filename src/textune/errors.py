@@ -9,7 +9,8 @@
       OutputError               73   the output cannot be created                (sysexits EX_CANTCREAT)
       StorageError              74   writing failed half way, for example a full disk (sysexits EX_IOERR)
       TrainingError              1   training stopped: a loss or gradient was not finite
-      Interrupted         128 + n    signal n asked training to stop: 130 SIGINT, 138 SIGUSR1, 143 SIGTERM
+      Interrupted         128 + n    signal n asked training to stop: 129 SIGHUP, 130 SIGINT, 138 SIGUSR1,
+                                 143 SIGTERM
 
 Exit code 0 is success, 70 (EX_SOFTWARE) an error of textune's own, 130 an interruption by Ctrl-C.
 
@@ -127,12 +128,17 @@ def panics_as_errors() -> Iterator[None]:
         raise RuntimeError(str(error)) from error
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `name`; None where none is close."""
+    if len(name) > _LONGEST_NAME:  # comparing takes time that grows with its square
+        return None
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the known name closest to `name`, or an empty string."""
-    if len(name) > _LONGEST_NAME:  # comparing takes time that grows with its square
-        return ""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
+    match = nearest(name, known)
+    return "" if match is None else f" Did you mean {match!r}?"
 
 
 def first_rows(rows: Sequence[int], *, shown: int = 10) -> str:

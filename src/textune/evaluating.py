@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from textune.data.cache import workspace
-from textune.data.prepare import PreparedData, prepare_evaluation
+from textune.data.prepare import ALL, PreparedData, prepare_evaluation
 from textune.data.rows import labels_of
+from textune.data.splits import split_roles
 from textune.display import Display, default_display
 from textune.errors import CheckpointError, DataError
 from textune.evaluation.metrics import metric_names
@@ -17,7 +19,7 @@ from textune.run import Run
 from textune.serving.predictor import Predictor
 
 # What `evaluate` and its command take of the configuration's short names.
-EVALUATE_OPTIONS = ("local_copy", "text", "text_pair", "label", "delimiter", "drop_bad_rows")
+EVALUATE_OPTIONS = ("local_copy", "text", "text_pair", "label", "delimiter", "encoding", "drop_bad_rows")
 
 
 def evaluate(
@@ -50,9 +52,28 @@ def evaluate(
             prepared = prepare_evaluation(config, predictor.schema, folder=folder)
             for note in prepared.notes:
                 shown.note(note)
+            _warn_of_training_rows(run, prepared, display=shown)
             return _score_splits(prepared, predictor, display=shown)
     finally:
         shown.close()
+
+
+def _warn_of_training_rows(run: Run | str | os.PathLike[str], prepared: PreparedData, *, display: Display) -> None:
+    """Says which figures are of rows that the model has learned: those of the data that the run read for training.
+
+    Single rows are not compared: a run keeps none of the texts.
+    """
+    path = run.path if isinstance(run, Run) else Path(run)
+    trained_on = Run(path if (path / "data.json").is_file() else path.parent).data  # or the run's model folder is named
+    source = prepared.source
+    same_place = Path(trained_on.get("source", "")).resolve() == Path(source.location).resolve()
+    if same_place or trained_on.get("fingerprint") == source.fingerprint:
+        split = split_roles(prepared.rows).train or ALL
+        if split in prepared.rows:
+            display.warning(
+                f"{source.location} is what this run was trained on: the figures of {split} are those of rows that it "
+                "has learned, and say nothing about others; summary.json has those of its validation and test rows"
+            )
 
 
 def _score_splits(prepared: PreparedData, predictor: Predictor, *, display: Display) -> dict[str, Scores]:

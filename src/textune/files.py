@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import shutil
 import types
 import typing
@@ -76,9 +77,9 @@ def _translated(error: OSError, path: Path, num_bytes: int | None) -> OutputErro
 
 
 def _disk_full(path: Path, num_bytes: int | None) -> StorageError:
-    need = "" if num_bytes is None else f"{_mebibytes(num_bytes)} needed, "
+    need = "" if num_bytes is None else f"{mebibytes(num_bytes)} needed, "
     return StorageError(
-        f"No space left while writing {str(path)!r} ({need}{_mebibytes(free_bytes(path))} free on that disk).",
+        f"No space left while writing {str(path)!r} ({need}{mebibytes(free_bytes(path))} free on that disk).",
         hint="Free some space or choose another disk; what was complete before is still whole.",
     )
 
@@ -98,12 +99,13 @@ def require_space(path: Path, num_bytes: int, *, what: str) -> None:
     free = free_bytes(path)
     if free < num_bytes:
         raise StorageError(
-            f"{str(path)!r} needs about {_mebibytes(num_bytes)} for {what}; {_mebibytes(free)} are free on that disk.",
+            f"{str(path)!r} needs about {mebibytes(num_bytes)} for {what}; {mebibytes(free)} are free on that disk.",
             hint="Free some space, or choose another disk with --output.",
         )
 
 
-def _mebibytes(num_bytes: int) -> str:
+def mebibytes(num_bytes: int) -> str:
+    """Returns "2.5 MiB", "1,024 MiB"."""
     return f"{num_bytes / 2**20:,.0f} MiB" if num_bytes >= 10 * 2**20 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
@@ -114,6 +116,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_contents(folder: Path) -> None:
+    """Makes the files in `folder` and their names durable."""
+    for entry in sorted(folder.iterdir()):
+        with entry.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
 
 
 @contextlib.contextmanager
@@ -143,16 +153,14 @@ def replacing_folder(path: Path, *, num_bytes: int | None = None) -> Iterator[Pa
     Raises:
         OutputError, StorageError: see `storage_errors`.
     """
-    temporary, old = (path.with_name(f".{path.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
+    # Another name each time: a thread whose write hung may still wake up in the folder of an earlier attempt.
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary, old = (path.with_name(f".{path.name}.{kind}-{mark}") for kind in ("tmp", "old"))
     try:
         with storage_errors(path, num_bytes=num_bytes):
-            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
-            for entry in sorted(temporary.iterdir()):
-                with entry.open("rb") as file:
-                    os.fsync(file.fileno())
-            sync_folder(temporary)
+            sync_contents(temporary)
             if path.exists():
                 path.rename(old)
             try:

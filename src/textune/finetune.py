@@ -23,7 +23,7 @@ from textune.job import ForgetScores, Job, padding_of
 from textune.lock import run_lock
 from textune.models.load import Classifier, find_checkpoint
 from textune.options import resolve_options
-from textune.preparation import audit_quickly, load, tokenize
+from textune.preparation import audit_quickly, check_options, load, tokenize, warn_of_few_rows
 from textune.repeats.members import has_members, require_same_members, without_members
 from textune.repeats.training import train_members
 from textune.report.trackers import Tracker, open_trackers, require_installed
@@ -46,7 +46,7 @@ from textune.training.engine import Engine, build_engine
 from textune.training.loop import Setup
 from textune.training.loop import train as run_loop
 from textune.training.parallel import ALONE, Processes, connect
-from textune.training.precision import Arithmetic, choose
+from textune.training.precision import Arithmetic, check_precision, choose
 from textune.training.signals import StopSignals
 from textune.training.state import TrainingState
 
@@ -94,8 +94,8 @@ def train(
             has each of them, the summary their figures together (`textune.repeats`).
 
     Raises:
-        TextuneError: see `textune.errors`; the message says what to do. `Interrupted` after SIGTERM, SIGINT or
-            SIGUSR1, when the step they came in is committed.
+        TextuneError: see `textune.errors`; the message says what to do. `Interrupted` after SIGTERM, SIGINT,
+            SIGUSR1 or SIGHUP, when the step they came in is committed.
     """
     named, settings = {**({} if data is None else {"data": data}), **options}, settings or {}
     if resume is not None:
@@ -196,6 +196,7 @@ def fine_tune(
             check_output(Path(config.run.output).expanduser(), overwrite=config.run.overwrite)
         require_installed(config.run.trackers or ())
         device = processes.device(find_device(config.training.device))
+        check_precision(config.training.precision, device)
     with ExitStack() as stack:
         recorded = None if resumption is None else resumption.origin
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -211,9 +212,13 @@ def fine_tune(
             prepared = prepare_training(config.data, seed=config.training.seed, folder=folder)
             for note in (f"data: {prepared.source.location}", *prepared.notes):
                 display.note(note)
+            check_options(config, prepared)
             classifier = load(config, checkpoint, prepared, device=device, display=display)
             config, tokens = tokenize(config, prepared, classifier, display=display)
-        audit = audit_quickly(prepared, tokens, display=display) if processes.is_main and recorded is None else None
+        is_told = processes.is_main and recorded is None
+        if is_told and config.data.fold is None:
+            warn_of_few_rows(prepared, display=display)
+        audit = audit_quickly(prepared, tokens, classifier, display=display) if is_told else None
         processes.share_weights(classifier.model)
         processes.require_same([prepared.source.fingerprint, len(prepared.rows[prepared.train])], what="training data")
         arithmetic = _arithmetic(config, device, processes, recorded, like)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # What `inspect` and its command take of the configuration's short names.
 INSPECT_OPTIONS = (
     *("validation", "test", "local_copy", "text", "text_pair", "label", "problem_type", "label_names"),
-    *("label_separator", "delimiter", "model", "seed"),
+    *("label_separator", "delimiter", "encoding", "model", "seed"),
 )
 
 
@@ -60,34 +60,36 @@ def inspect(
     shown = default_display() if display is None else display
     try:
         with workspace() as folder:
-            prepared = prepare_inspection(dataclasses.replace(config.data, drop_bad_rows=True), folder=folder)
-            if label_errors and prepared.schema.problem_type != "single_label_classification":
+            data_config = dataclasses.replace(config.data, drop_bad_rows=True)
+            prepared = prepare_inspection(data_config, folder=folder, labels_required=False)
+            has_one_each = prepared.schema.problem_type == "single_label_classification" and prepared.schema.label_names
+            if label_errors and not has_one_each:
                 raise ConfigError("--label-errors: expected rows with one label each, found other data.")
             for note in (f"data: {prepared.source.location}", *prepared.notes):
                 shown.note(note)
-            tokens = _tokens(config, prepared, display=shown)
+            tokens, tokenizer = _tokens(config, prepared, display=shown)
             suspects = partial(_suspects, config=config, display=shown) if label_errors else None
-            return full_audit(prepared, tokens=tokens, folder=folder, suspects=suspects)
+            return full_audit(prepared, tokens=tokens, tokenizer=tokenizer, folder=folder, suspects=suspects)
     finally:
         shown.close()
 
 
-def _tokens(config: Config, prepared: PreparedData, *, display: Display) -> Mapping[str, TokenRows]:
-    """All splits tokenised; none where the starter checkpoint is not installed and no other one was named."""
+def _tokens(config: Config, prepared: PreparedData, *, display: Display) -> tuple[Mapping[str, TokenRows], Any]:
+    """All splits tokenised, and the tokenizer; none where the starter is not installed and no other one was named."""
     try:
         folder = _checkpoint(config)
     except UnavailableError as error:
         if config.model.checkpoint != STARTER:
             raise
-        display.note(f"truncation is not looked for: {error.message}")
-        return {}
+        display.note(f"truncation and unknown words are not looked for: {error.message}")
+        return {}, None
     tokenizer = load_tokenizer(folder)
     length = max_tokens(load_config(folder), tokenizer, asked=config.tokens.max_length)
     tokens = {}
     for split, rows in prepared.rows.items():
         with display.progress(f"tokenising {split}", len(rows)) as advance:
             tokens[split] = tokenize_split(rows, tokenizer, max_length=length, on_progress=advance)
-    return tokens
+    return tokens, tokenizer
 
 
 def _suspects(rows: AuditedRows, *, config: Config, display: Display) -> Iterable[Finding]:

@@ -17,13 +17,14 @@ from textune.data.rows import labels_of
 from textune.data.tokens import TokenRows
 from textune.display import Display
 from textune.durations import Duration
-from textune.errors import ConfigError, TrainingError
+from textune.errors import TrainingError
 from textune.evaluation.forward import why_batches_are_padded
-from textune.evaluation.metrics import metric_names, selection_metric
+from textune.evaluation.metrics import selection_metric
 from textune.evaluation.predictions import FloatArray, LabelSet, first_not_finite, predict_logits
 from textune.evaluation.scoring import Scores, score
 from textune.models.load import Classifier
-from textune.models.losses import SINGLE_LABEL, Loss, resolve_class_weights
+from textune.models.losses import Loss, resolve_class_weights
+from textune.preparation import metrics_of
 from textune.training.callbacks import Callback
 from textune.training.checkpoint import STEP_FOLDERS, CheckpointFolders, checkpoint_bytes
 from textune.training.engine import Engine
@@ -67,8 +68,7 @@ class Job:
 
     @property
     def metric_names(self) -> list[str]:
-        task = self.prepared.source.task
-        return metric_names(self.label_set, first=() if task is None else task.metrics)
+        return metrics_of(self.prepared)
 
     def setup(self, *, checkpoints: Path, folders: CheckpointFolders = STEP_FOLDERS) -> Setup:
         """Turns the configuration into the pieces of the loop; durations become steps here, once.
@@ -101,10 +101,6 @@ class Job:
             config.evaluation.min_improvement,
             keep_best=config.evaluation.select == "best",
         )
-        if self.validation is None and config.evaluation.patience is not None:
-            raise ConfigError("--patience needs validation rows to look at; there are none.")
-        if training.label_smoothing and schema.problem_type != SINGLE_LABEL:
-            raise ConfigError(f"training.label_smoothing works with single labels, not with {schema.problem_type}.")
         weights = resolve_class_weights(
             training.class_weights, labels, problem_type=schema.problem_type, num_labels=schema.num_labels
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -24,7 +25,7 @@ def run_lock(folder: Path) -> Iterator[bool]:
     """Holds the folder's lock inside the block, and makes the folder if need be.
 
     Gives:
-        Whether there is a lock: not where the system or the file system has none.
+        Whether there is a lock: not where the file system has none.
 
     Raises:
         OutputError: another process holds it; says which. Or the folder cannot be written.
@@ -78,10 +79,6 @@ def _locked_file(path: Path) -> tuple[int, bool]:
 
 
 def _lock(descriptor: int, path: Path) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -12,15 +12,55 @@ from textune.audit.findings import Audit
 from textune.config import Config
 from textune.data.prepare import PreparedData
 from textune.data.tokenize import length_statistics, tokenize_split
+from textune.data.wording import counted
 from textune.display import Display
+from textune.errors import ConfigError
+from textune.evaluation.metrics import metric_names, selection_metric
+from textune.evaluation.predictions import LabelSet
 from textune.models.layers import freeze
 from textune.models.load import Classifier, load_classifier
+from textune.models.losses import SINGLE_LABEL, check_class_weights
 from textune.models.tokenizer import max_tokens
 
 if TYPE_CHECKING:
     import torch
 
     from textune.data.tokens import TokenRows
+
+FEW_VALIDATION_ROWS = 20
+"""With fewer one row moves a figure by more than five points."""
+
+
+def check_options(config: Config, prepared: PreparedData) -> None:
+    """Refuses options that the data do not allow, before any time is spent on them.
+
+    Raises:
+        ConfigError: an option does not fit the labels, or needs validation rows that there are not.
+    """
+    training, schema = config.training, prepared.schema
+    selection_metric(config.evaluation.metric, metrics_of(prepared))
+    check_class_weights(training.class_weights, problem_type=schema.problem_type, num_labels=schema.num_labels)
+    if training.label_smoothing and schema.problem_type != SINGLE_LABEL:
+        raise ConfigError(f"training.label_smoothing works with single labels, not with {schema.problem_type}.")
+    if config.evaluation.patience is not None and not prepared.roles.validation:
+        raise ConfigError("--patience needs validation rows to look at; there are none.")
+
+
+def warn_of_few_rows(prepared: PreparedData, *, display: Display) -> None:
+    """Says that there are too few validation rows to choose or to measure by; labels without any the audit tells."""
+    name = next(iter(prepared.roles.validation), None)
+    if name is not None and len(prepared.rows[name]) < FEW_VALIDATION_ROWS:
+        display.warning(
+            f"{name} has {counted(len(prepared.rows[name]), 'row')}: its figures say little, and which weights are "
+            "best is decided by them; --cv 5 scores every row"
+        )
+
+
+def metrics_of(prepared: PreparedData) -> list[str]:
+    """The names of the metrics that are computed, the task's own first."""
+    task = prepared.source.task
+    label_set = LabelSet(prepared.schema.problem_type, prepared.schema.label_names)
+    return metric_names(label_set, first=() if task is None else task.metrics)
 
 
 def load(
@@ -77,9 +117,11 @@ def tokenize(
     return config, tokens
 
 
-def audit_quickly(prepared: PreparedData, tokens: Mapping[str, TokenRows], *, display: Display) -> Audit:
+def audit_quickly(
+    prepared: PreparedData, tokens: Mapping[str, TokenRows], classifier: Classifier, *, display: Display
+) -> Audit:
     """Says what is wrong with the data, one line each; truncation has been told when they were tokenised."""
-    audit = quick_audit(prepared, tokens=tokens)
+    audit = quick_audit(prepared, tokens=tokens, tokenizer=classifier.tokenizer)
     for finding in audit.with_severity("warning"):
         if finding.kind != "truncated":
             display.warning(finding.line)

@@ -15,6 +15,8 @@ from textune.display import Display
 from textune.environment import peak_memory_mib
 from textune.errors import CheckpointError
 from textune.evaluation.analysis import analyse, further_columns
+from textune.evaluation.baseline import judged_by, why_failed
+from textune.evaluation.metrics import outcome_of
 from textune.evaluation.predictions import FloatArray, predictions_table
 from textune.evaluation.scoring import with_uncertainty
 from textune.evaluation.stored_calibration import FILE as CALIBRATION_FILE
@@ -83,6 +85,7 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
             "epoch": round(step / setup.work.steps_per_epoch, 4),
             "split": job.validation,
             "metric": None if setup.selection is None else setup.selection.metric,
+            "failed": None,
         }
     }
     analysis: dict[str, Any] = {}
@@ -102,6 +105,7 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
                 analysis[split] = _analyse(job, split, logits, labels)
                 if split == job.validation:
                     calibration = Calibration.fit(logits, labels, job.label_set, split=split)
+                    summary["selected"]["failed"] = _why_failed(job, summary["selected"]["metric"], logits, labels)
     if job.processes.is_main:
         run.write("analysis.json", analysis)
         summary["selected"]["note"] = selection_note(
@@ -113,6 +117,17 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
         if job.config.run.report:
             report_or_warn(run, job.display)
     job.processes.barrier()
+
+
+def _why_failed(job: Job, metric: str, logits: FloatArray, labels: npt.NDArray[Any]) -> str | None:
+    """Says, and tells the user at once, in what the model has failed on these rows; None where it has not."""
+    judge = judged_by(metric, job.metric_names)
+    reason = why_failed(outcome_of(logits, labels, job.label_set), judge, job.label_set.names)
+    if reason is not None:
+        job.display.warning(
+            f"this model has learned nothing: {reason}. More --epochs, another --learning-rate or --seed may help"
+        )
+    return reason
 
 
 def report_or_warn(run: Run, display: Display) -> None:

@@ -351,6 +351,11 @@ def hint_of_resuming(folder: Path) -> Iterator[None]:
             signal_number=error.signal_number,
             hint=f"`textune train --resume {folder}` goes on from there.",
         ) from None
+    except KeyboardInterrupt as error:
+        error.args = (
+            f"`textune train --resume {folder}` goes on from the last checkpoint, or begins anew where there is none.",
+        )
+        raise
 
 
 def rewind_run(resumption: Resumption, environment: dict[str, Any]) -> None:

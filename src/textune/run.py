@@ -19,6 +19,7 @@ label_errors.csv       of a cross-validation: labels that are probably wrong; se
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -76,11 +77,11 @@ class Run:
     `Run.open(path)` opens an existing one; `textune.train` returns one.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.model_path = path / "model"
-        self.checkpoints_path = path / "checkpoints"
-        self.predictions_path = path / "predictions"
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.model_path = self.path / "model"
+        self.checkpoints_path = self.path / "checkpoints"
+        self.predictions_path = self.path / "predictions"
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -138,6 +139,22 @@ class Run:
         """Whether training came to its end: the summary is written last."""
         return (self.path / "summary.json").exists()
 
+    def require_finished(self) -> None:
+        """Refuses a run that has not come to its end.
+
+        Raises:
+            InputNotFoundError: it has not; says how it goes on.
+        """
+        if not self.is_finished:
+            raise InputNotFoundError(
+                f"The run {str(self.path)!r} has not finished: it has no summary.json.", hint=self.hint_of_finishing
+            )
+
+    @property
+    def hint_of_finishing(self) -> str:
+        """What to do about a run that has not finished."""
+        return f"Wait for it while it trains; if it was interrupted, `textune train --resume {self.path}` goes on with it."
+
     @property
     def runs(self) -> list[Run]:
         """The runs of each seed or fold, in order, finished or not; none in a run of its own."""
@@ -159,6 +176,7 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """Final metrics per split and the cost of training. Raises InputNotFoundError before the run has finished."""
+        self.require_finished()
         return self._read("summary.json")
 
     @property
@@ -304,17 +322,32 @@ def _check_contents(folder: Path, names: list[str], *, overwrite: bool) -> None:
 
 
 def output_path(config: Config, data_name: str) -> Path:
-    """The run folder that a configuration asks for, where it names none the next free one."""
+    """The run folder that a configuration asks for, where it names none the next free one, which is made."""
     if config.run.output is not None:
         return Path(config.run.output).expanduser()
-    return next_free_path(data_name, Path(config.model.checkpoint).name)
+    return claim_free_path(data_name, Path(config.model.checkpoint).name)
 
 
-def next_free_path(data_name: str, model_name: str) -> Path:
-    """The default output, `runs/DATA-MODEL-N`, with the lowest N that no run has yet."""
+def claim_free_path(data_name: str, model_name: str) -> Path:
+    """Makes the default output, `runs/DATA-MODEL-N`, with the lowest N that is free: no other process gets the same.
+
+    Raises:
+        OutputError, StorageError: it cannot be made.
+    """
     stem = re.sub(r"[^\w.-]+", "-", f"{data_name}-{model_name}").strip("-.").lower()
-    numbers = (number for number in range(1, 1_000_000) if not Path("runs", f"{stem}-{number}").exists())
-    return Path("runs", f"{stem}-{next(numbers)}")
+    paths = (Path("runs", f"{stem}-{number}") for number in itertools.count(1))
+    return next(path for path in paths if _is_made(path))
+
+
+def _is_made(path: Path) -> bool:
+    """Makes a folder, or says that somebody else has."""
+    with storage_errors(path):
+        path.parent.mkdir(exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return False
+    return True
 
 
 def _remove(entry: Path) -> None:

@@ -39,7 +39,8 @@ def prepare(tmp_path: Path) -> Callable[..., PreparedData]:
         data.mkdir()
         for name, rows in splits.items():
             write_json_lines(data / f"{name}.jsonl", rows)
-        return prepare_inspection(DataConfig(source=str(data), drop_bad_rows=True, **config), folder=folder / "rows")
+        options = DataConfig(source=str(data), drop_bad_rows=True, **config)
+        return prepare_inspection(options, folder=folder / "rows", labels_required=False)
 
     return read
 

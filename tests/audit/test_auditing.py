@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import tiny_tokenizer
@@ -22,7 +23,13 @@ def test_clean_data_have_no_finding(audit: AuditOf) -> None:
     found = audit({"train": rows_of([*SENTENCES, *(text[::-1] for text in SENTENCES)])})
     assert [finding.message for finding in found.findings] == []
     assert found.num_rows == 20
-    assert set(found.checked) == set(KINDS) - {"suspected_labels", "truncated", "swapped_pairs", "leaked_swapped_pairs"}
+    assert set(found.checked) == set(KINDS) - {
+        "suspected_labels",
+        "truncated",
+        "unknown_tokens",
+        "swapped_pairs",
+        "leaked_swapped_pairs",
+    }
 
 
 def test_rows_that_cannot_be_used(audit: AuditOf) -> None:
@@ -71,10 +78,31 @@ def test_texts_far_longer_than_the_others(audit: AuditOf) -> None:
     assert found.message.startswith("1 of 10 train rows (10 %) has more than 5")
 
 
+@pytest.mark.parametrize(
+    ("text", "suggestion"),
+    [
+        ("좋아요", "; for Hangul try --model klue/bert-base"),
+        ("ดีมาก", "; for Thai try --model xlm-roberta-base"),
+        ("👍", ""),
+    ],
+)
+def test_texts_that_the_tokenizer_does_not_know(prepare: Prepare, text: str, suggestion: str) -> None:
+    prepared = prepare({"train": rows_of(["the film was good", f"the film was {text}", text, "a good film"])})
+    tokens = {"train": tokenize_split(prepared.rows["train"], tiny_tokenizer(), max_length=9)}
+    found = the(quick_audit(prepared, tokens=tokens, tokenizer=tiny_tokenizer()), "unknown_tokens")
+    assert found.rows.tolist() == [3, 2]
+    assert found.message == (
+        "2 of 4 train rows (50 %) have words that the tokenizer does not know: 17 % of all tokens are unknown, "
+        f"and 1 row has nothing else{suggestion}"
+    )
+    assert [example.detail for example in found.examples] == [repr(text), repr(text)]
+
+
 def test_truncation_longest_first(prepare: Prepare, tmp_path: Path) -> None:
     prepared = prepare({"train": rows_of(["the film was good", "a good film", "the film was not very good and dull"])})
     tokens = {"train": tokenize_split(prepared.rows["train"], tiny_tokenizer(), max_length=5)}
-    for found in (full_audit(prepared, tokens=tokens, folder=tmp_path), quick_audit(prepared, tokens=tokens)):
+    options: dict[str, Any] = {"tokens": tokens, "tokenizer": tiny_tokenizer()}
+    for found in (full_audit(prepared, folder=tmp_path, **options), quick_audit(prepared, **options)):
         cut = the(found, "truncated")
         assert cut.rows.tolist() == [3, 1]
         assert cut.message == "2 of 3 train rows (67 %) are cut to 5 tokens; 29 % of all tokens are lost"
@@ -89,7 +117,7 @@ def test_the_quick_audit_agrees_with_the_full_one(prepare: Prepare, tmp_path: Pa
         "validation": rows_of([SENTENCES[1], SENTENCES[2] + " then", "\u200b again"]),
     }
     prepared = prepare(splits)
-    quick, full = quick_audit(prepared, tokens={}), full_audit(prepared, tokens={}, folder=tmp_path)
+    quick, full = quick_audit(prepared, tokens={}, tokenizer=None), full_audit(prepared, tokens={}, folder=tmp_path)
     of_both = [finding.message for finding in full.findings if finding.kind in quick.checked]
     assert [finding.message for finding in quick.findings] == of_both
     assert {finding.kind for finding in full.findings} - set(quick.checked) == {

@@ -45,11 +45,18 @@ def test_one_label_of_ten_times_the_rows(audit: AuditOf) -> None:
     assert named(audit({"train": labelled(("a", 100), ("b", 100), ("c", 12))}), "label_imbalance") == {}
 
 
+def test_imbalance_names_another_label_where_all_others_are_rare(audit: AuditOf) -> None:
+    found = the(audit({"train": labelled(("n", 90), ("p", 9), ("q", 1))}), "label_imbalance")
+    assert found.message == (
+        "90 of 100 train rows (90 %) have the label 'n', 9 the label 'p'; always guessing the first is right in 90 %"
+    )
+
+
 def test_labels_with_few_rows(audit: AuditOf) -> None:
     found = audit({"train": labelled(("a", 20), ("rare", 3), ("b", 20), ("single", 1))})
     rare = the(found, "rare_labels")
     assert rare.rows.tolist() == [21, 22, 23, 44]
-    assert rare.message.endswith("have labels with fewer than 10 training rows: 'rare (3)', 'single (1)'")
+    assert rare.message.endswith("have labels with fewer than 10 training rows: 'rare' (3), 'single' (1)")
     assert named(found, "label_imbalance") == {}, "rare labels are told once"
 
 
@@ -120,3 +127,21 @@ def test_target_shift_is_the_test_of_kolmogorov_and_smirnov() -> None:
         distance, p_value = target_shift(first, second)
         assert distance == pytest.approx(expected.statistic)
         assert p_value == pytest.approx(expected.pvalue, rel=0.25), "scipy adds a correction for small samples"
+
+
+@pytest.mark.parametrize("labels", [None, "blank", "a"])
+def test_texts_without_labels_that_differ_are_looked_at_all_the_same(audit: AuditOf, labels: str | None) -> None:
+    rows = [{"text": text} for text in (*SENTENCES, SENTENCES[0])]
+    if labels is not None:
+        rows = [{**row, "label": "" if labels == "blank" else labels} for row in rows]
+    found = audit({"train": rows})
+    assert named(found, "duplicates") == {"train": [11]}
+    (nothing,) = [finding for finding in found.findings if finding.kind == "nothing_to_learn"]
+    assert nothing.message == ("train has no other label than 'a'" if labels == "a" else "no row of train has a label")
+    assert found.splits["train"]["labelled"] is (labels == "a")
+    assert {finding.kind for finding in found.findings} == {"duplicates", "nothing_to_learn"}
+
+
+def test_targets_that_are_all_the_same(audit: AuditOf) -> None:
+    rows = [{"text": text, "label": 2.5} for text in SENTENCES]
+    assert the(audit({"train": rows}, problem_type="regression"), "nothing_to_learn").message.endswith("label than 2.5")

@@ -54,8 +54,10 @@ CASES = [
     ),
     Case("null text", f"{TRAIN} null-text.jsonl", 65, ("row 2: column 'text': the text is empty (null or blank)",)),
     Case("empty label", f"{TRAIN} empty-label.csv", 65, ("row 3: column 'label': the label is empty",)),
-    Case("invalid UTF-8", f"{TRAIN} latin1.csv", 65, ("line 3: not UTF-8: byte 0xe9 at column",)),
-    Case("UTF-16", f"{TRAIN} utf16.csv", 65, ("UTF-16 text; expected UTF-8", "Save the file as UTF-8")),
+    Case("invalid UTF-8", f"{TRAIN} latin1.csv", 65, ("line 4: not UTF-8: byte 0xe9 at column 4",)),
+    Case("Korean Excel's CSV", f"{TRAIN} cp949.csv", 65, ("looks like CP949 (Korean Windows)", "--encoding cp949")),
+    Case("UTF-16", f"{TRAIN} utf16.csv", 65, ("UTF-16 text; expected UTF-8", "--encoding utf-16")),
+    Case("unknown encoding", f"{TRAIN} cp949.csv --encoding korea", 2, ("--encoding", "found 'korea'")),
     Case(
         "ragged CSV line",
         f"{TRAIN} ragged.csv",
@@ -112,7 +114,7 @@ CASES = [
         "several mistakes",
         f"{GOOD} --output out --schedule liner --set training.sed=1",
         2,
-        ("training.schedule: expected", "There is no option 'training.sed'. Did you mean 'training.seed'?"),
+        ("--schedule (training.schedule): ", "There is no option 'training.sed'. Did you mean 'training.seed'?"),
     ),
     Case("unknown flag", f"{GOOD} --lerning-rate 1", 2, ("No such option", "--learning-rate")),
     Case("unknown metric", f"{GOOD} --output out --metric f2", 2, ("expected one of accuracy, f1", "found 'f2'")),
@@ -191,7 +193,8 @@ def make_files(folder: Path, *, checkpoint: Path, run: Path) -> None:
     }
     for name, lines in texts.items():
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    (folder / "latin1.csv").write_bytes("text,label\ngood,a\ncafé,b\n".encode("latin-1"))
+    (folder / "latin1.csv").write_bytes("text,label\n좋아요,a\ntrès bon,a\n".encode() + "café,b\n".encode("latin-1"))
+    (folder / "cp949.csv").write_bytes("문장,감정\n정말 재미있어요,긍정\n아까운 시간이었다,부정\n".encode("cp949"))
     (folder / "utf16.csv").write_bytes("text,label\ngood,a\n".encode("utf-16"))
     pq.write_table(pa.table({"text": ["good", "bad"], "label": [1.5, float("inf")]}), folder / "targets.parquet")
     (folder / "mine").mkdir()

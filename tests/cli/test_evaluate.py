@@ -15,6 +15,18 @@ def test_evaluate(textune: Textune, text_run: Run, tiny_csv: Path) -> None:
     assert "scoring data: 64 rows" in done.err
 
 
+def test_the_data_can_be_named_in_two_ways(textune: Textune, text_run: Run, tiny_csv: Path) -> None:
+    one, other = (
+        textune("evaluate", text_run.path, *data, "--json", "--quiet") for data in ([tiny_csv], ["--data", tiny_csv])
+    )
+    assert (one.code, other.code) == (0, 0)
+    assert one.out == other.out
+    both = textune("evaluate", text_run.path, tiny_csv, "--data", tiny_csv)
+    assert both.code == 2
+    assert "DATA and --data are the same: name the data once." in both.err
+    assert "default" not in textune("evaluate", "--help").out.partition("--data")[2].partition("--")[0]
+
+
 def test_json_and_quiet(textune: Textune, text_run: Run, tiny_csv: Path) -> None:
     done = textune("evaluate", text_run.path, "--data", tiny_csv, "--json", "--quiet")
     assert (done.code, done.err) == (0, "")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def test_inspect(textune: Textune, data: Path, tiny_checkpoint: Path) -> None:
     assert "        row 2: 'the film was good .' [positive] | row 1 of train: 'the film was good .' [positive]" in lines
     assert any("1 of 65 train rows (1.5 %) is nearly equal to an earlier row" in line for line in lines)
     assert "found       2 errors" in done.out
-    assert "not found   rows that cannot be read" in done.out
+    assert re.search(r"not found   2\d of \d\d kinds of defects looked for\n", done.out)
     assert "train" in lines[3] and "65" in lines[3] and "'negative' 32, 'positive' 33" in lines[3]
     assert "tokenising train: 65 rows" in done.err
 
@@ -116,7 +117,7 @@ def test_without_a_checkpoint_truncation_is_left_out(
     monkeypatch.setattr("textune.inspection.find_checkpoint", missing)
     done = textune("inspect", data)
     assert done.code == 0
-    assert "truncation is not looked for: The starter checkpoint is not installed." in done.err
+    assert "truncation and unknown words are not looked for: The starter checkpoint is not installed." in done.err
     assert textune("inspect", data, "--model", "owner/name").code == 69
 
 
@@ -145,3 +146,19 @@ def test_training_warns_and_keeps_the_audit(
     again = textune("train", "--data", data, *flags, "--overwrite")
     assert again.code == 0, "audit.json is part of a run"
     assert Run.open(output).summary
+
+
+@pytest.mark.parametrize("name", ["one-class.csv", "unlabelled.csv"])
+def test_what_cannot_be_learned_is_a_finding(
+    textune: Textune, tmp_path: Path, tiny_checkpoint: Path, name: str
+) -> None:
+    label = ",a" if name == "one-class.csv" else ""
+    lines = [f"{text}{label}" for text in ("the film was good", "a dull song", "the film was good")]
+    (tmp_path / name).write_text("\n".join(["text,label" if label else "text", *lines]))
+    done = textune("inspect", tmp_path / name, "--model", tiny_checkpoint)
+    assert done.code == 0
+    assert ("no other label than 'a'" if label else "no row of train has a label") in done.out
+    assert "1 of 3 train rows (33 %) equals an earlier row" in done.out
+    refused = textune("inspect", tmp_path / name, "--model", tiny_checkpoint, "--label-errors")
+    assert refused.code in {2, 65}
+    assert "--label-errors: expected" in refused.err

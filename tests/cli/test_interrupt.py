@@ -18,7 +18,10 @@ from textune.training.checkpoint import committed, verify
 
 from .conftest import Textune
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
+    pytest.mark.usefixtures("signals_are_heard"),
+]
 
 STEPS = 200
 
@@ -69,6 +72,7 @@ def assert_same_result(found: Run, expected: Run) -> None:
     ("name", "code", "until"),
     [
         ("SIGTERM", 143, f"step 7/{STEPS}"),
+        ("SIGHUP", 129, f"step 11/{STEPS}"),
         ("SIGINT", 130, f"step 31/{STEPS}"),
         ("SIGUSR1", 138, f"step 49/{STEPS}"),  # an evaluation is near
     ],
@@ -135,7 +139,44 @@ def test_a_second_ctrl_c_stops_at_once(train_flags: list[str], tmp_path: Path) -
             process.kill()
     assert process.returncode == 130
     assert time.monotonic() - begun < 20
-    assert err.splitlines()[-1] == "interrupted; what was committed before stays"
+    assert err.splitlines()[-2] == "interrupted"
+    assert f"`textune train --resume {tmp_path / 'run'}` goes on" in err.splitlines()[-1]
+
+
+def test_a_second_ctrl_c_while_a_thread_writes(long_flags: list[str], tmp_path: Path) -> None:
+    """Python, at its end, would abort a thread that is amid C++ (exit code 134)."""
+    code = (
+        "import sys, time, torch, safetensors.torch, textune.job, textune.training.saving\n"
+        "from textune.cli.main import main\n"
+        "textune.job.BACKGROUND_BYTES, textune.training.saving.PATIENCE = 0, 0.2\n"
+        "def hang(*rest, **options):\n"
+        "    print('writing', file=sys.stderr, flush=True)\n"
+        "    while True:\n"
+        "        torch.ones(500, 500) @ torch.ones(500, 500)\n"
+        "safetensors.torch.save_file = hang\n"
+        "main()"
+    )
+    output = tmp_path / "run"
+    command = [sys.executable, "-c", code, "train", *long_flags, "-o", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if "writing" in line:
+                    break
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+            assert process.poll() is None, "it waits for what it has begun to write"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert err.splitlines()[-2:] == [
+        "interrupted",
+        f"`textune train --resume {output}` goes on from the last checkpoint, or begins anew where there is none.",
+    ]
+    assert "Traceback" not in err
 
 
 def test_a_full_disk_in_mid_run(train_flags: list[str], tmp_path: Path, textune: Textune) -> None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,6 +16,7 @@ from textune import __version__, errors
 from textune.cli import main
 from textune.cli.main import COMMANDS, EXIT_CODES, cli
 from textune.errors import DataError, TextuneError
+from textune.run import Run
 
 from .conftest import Textune
 
@@ -30,7 +33,7 @@ def test_exit_codes_are_those_of_the_errors() -> None:
     listed = {int(code) for code in re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TextuneError)]
     own = {kind.exit_code for kind in kinds}
-    by_signal = {128 + number for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)}
+    by_signal = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)}
     assert listed == {0, errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED, *own, *by_signal}
 
 
@@ -70,7 +73,7 @@ def test_no_command_shows_the_help(textune: Textune) -> None:
         (["predict", "run"], "Missing argument 'INPUT'"),
         (["predict", "run", "in.csv"], "Missing option '--output'"),
         (["predict", "run", "in.csv", "-o", "x.csv", "--batch-size", "0"], "0 is not in the range x>=1"),
-        (["evaluate", "run"], "Name the data to score with --data."),
+        (["evaluate", "run"], "Name the data to score: textune evaluate RUN DATA."),
     ],
 )
 def test_wrong_usage(textune: Textune, arguments: list[str], words: str) -> None:
@@ -97,7 +100,7 @@ def test_interruption(textune: Textune, monkeypatch: pytest.MonkeyPatch, error: 
     monkeypatch.setattr("textune.config_reading.read_config", interrupt)
     done = textune("config")
     assert done.code == 130
-    assert done.err.strip() == "interrupted; what was committed before stays"
+    assert done.err.strip() == "interrupted"
 
 
 def test_own_mistakes_are_said_without_a_traceback(textune: Textune, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +119,64 @@ def test_own_mistakes_are_said_without_a_traceback(textune: Textune, monkeypatch
 
 def test_main_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["textune", "nonsense"])
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))  # as it was, behind the test
     with pytest.raises(SystemExit) as caught:
         main.main()
     assert caught.value.code == 2
+
+
+@pytest.fixture
+def nobody_reads() -> Iterator[int]:
+    """The end to write to of a pipe whose reader has gone."""
+    read, write = os.pipe()
+    os.close(read)
+    yield write
+    os.close(write)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("lost", ["pipe", "disk", "closed"])
+def test_work_goes_on_when_nobody_can_read_what_is_said(
+    train_flags: list[str], tmp_path: Path, nobody_reads: int, lost: str
+) -> None:
+    command = [sys.executable, "-m", "textune", "train", *train_flags, "--output", str(tmp_path / "run")]
+    if lost == "closed":
+        command = ["sh", "-c", f"{shlex.join(command)} 2>&-"]
+    with Path("/dev/full").open("w") as full:
+        stderr = {"pipe": nobody_reads, "disk": full.fileno(), "closed": None}[lost]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert "accuracy" in done.stdout
+    assert Run.open(tmp_path / "run").is_finished
+
+
+def test_the_exit_code_of_an_error_that_nobody_can_read(nobody_reads: int) -> None:
+    command = [sys.executable, "-m", "textune", "config", "--nonsense"]
+    assert subprocess.run(command, stderr=nobody_reads, timeout=60, check=False).returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_result_that_cannot_be_printed() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "textune", "config"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 74
+    assert done.stderr.splitlines()[0] == "error: Standard output cannot be written: No space left on device."
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_whoever_ends_the_process_chooses_the_exit_code(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setattr("textune.config_reading.read_config", lambda *rest, **options: sys.exit(code))
+    with pytest.raises(SystemExit) as caught:
+        main.run(["config"])
+    assert caught.value.code == code
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def test_precision_that_is_not_offered(textune: Textune, text_run: Run, texts: P
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_excel(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -> None:
+    assert textune("predict", text_run.path, texts, "-o", tmp_path / "out.csv", "--excel").code == 0
+    assert (tmp_path / "out.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+
+
 def test_quiet(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -> None:
     done = textune("predict", text_run.path, texts, "-o", tmp_path / "out.csv", "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,34 @@ def test_scores(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["rows", "4,080", "4,080"] in rows
     assert ["label", "(test)", "precision", "%", "recall", "%", "f1", "%", "rows"] in rows
     assert ["yes", "50.0", "100.0", "66.7", "1,234"] in rows
+
+
+def test_of_many_labels_the_most_frequent_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {f"label-{number}": {**FIGURES, "support": number} for number in range(30)}
+    print_scores({"test": {**scores(accuracy=0.5), "per_class": labels}})
+    text = capsys.readouterr().out
+    assert [f"label-{number} " in text for number in range(30)] == [number >= 10 for number in range(30)]
+    assert "the 20 most frequent of 30 labels; --json prints all\n" in text
+
+
+def test_what_the_figures_speak_of(capsys: pytest.CaptureFixture[str]) -> None:
+    def split(baseline: float) -> dict[str, Any]:
+        told = {"answer": "'긍정'", "metric": "accuracy", "score": baseline}
+        return {**scores(accuracy=0.9), "positive_label": "부정", "baseline": told}
+
+    print_scores({"validation": split(0.5), "test": split(0.482)})
+    lines = capsys.readouterr().out.splitlines()
+    assert "positive label: '부정' (the second label; --label-names changes the order)" in lines
+    assert "always '긍정': accuracy 50.0 % on validation, 48.2 % on test" in lines
+
+
+def test_a_run_that_has_learned_nothing(capsys: pytest.CaptureFixture[str], text_run: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    summary = text_run.summary
+    summary["selected"]["failed"] = "it says 'no' of every row"
+    run.write("summary.json", summary)
+    print_run(run)
+    assert "failed    this model has learned nothing: it says 'no' of every row\n" in capsys.readouterr().out
 
 
 def test_intervals(capsys: pytest.CaptureFixture[str]) -> None:

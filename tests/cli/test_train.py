@@ -52,9 +52,9 @@ def test_all_mistakes_at_once(textune: Textune, tmp_path: Path) -> None:
     )
     assert done.code == 2
     for words in (
-        "training.batch_size: expected a whole number at least 1, found 0",
-        "training.schedule: expected 'linear' or 'cosine' or 'constant', found 'liner'",
-        "training.warmup: expected a number with its unit",
+        "--batch-size (training.batch_size): expected a whole number at least 1, found 0",
+        "--schedule (training.schedule): expected 'linear' or 'cosine' or 'constant', found 'liner'",
+        "--warmup (training.warmup): expected a number with its unit",
         "There is no option 'training.sede'. Did you mean 'training.seed'?",
     ):
         assert words in done.err

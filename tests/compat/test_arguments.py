@@ -241,6 +241,7 @@ def test_every_bound_is_checked(row: Argument) -> None:
         ("warmup_ratio", 0.06, "warmup_steps", 0.06),
         ("group_by_length", True, "train_sampling_strategy", "group_by_length"),
         ("include_inputs_for_metrics", True, "include_for_metrics", ["inputs"]),
+        ("adafactor", True, "optim", "adafactor"),
     ],
 )
 def test_renamed(older: str, value: Any, new: str, meant: Any) -> None:
@@ -376,9 +377,10 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"learning_rate": float("inf")}, "learning_rate: expected a finite number, found inf."),
         ({"seed": True}, "seed: expected a whole number, found True."),
         ({"lr_scheduler_kwargs": "{bad"}, "lr_scheduler_kwargs: expected an object in JSON, found '{bad'"),
-        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "A schedule that follows a metric is none of them"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "needs an eval_strategy that is not 'no': it follows a metric"),
+        ({"lr_scheduler_type": "greedy"}, "Give the Trainer your own: optimizers=(optimizer, schedule)."),
         ({"lr_scheduler_type": "cosin"}, "found 'cosin'. Did you mean 'cosine'?"),
-        ({"optim": "adafactor"}, "Give the Trainer your own: optimizers=(optimizer, None)."),
+        ({"optim": "lion_8bit"}, "Give the Trainer your own: optimizers=(optimizer, None)."),
         ({"report_to": ["wandbb"]}, "report_to: expected one of 'none', 'all', 'tensorboard', 'wandb', 'mlflow'"),
     ],
 )

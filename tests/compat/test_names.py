@@ -45,6 +45,18 @@ def test_those_of_transformers_are_transformers_own() -> None:
         assert getattr(compat, name) is getattr(transformers, name)
 
 
+def test_other_names_are_handed_on_to_transformers() -> None:
+    import transformers
+
+    from textune.compat import AutoModel, HfArgumentParser, default_data_collator, logging, pipeline
+
+    assert AutoModel is transformers.AutoModel
+    assert HfArgumentParser is transformers.HfArgumentParser
+    assert default_data_collator is transformers.default_data_collator
+    assert pipeline is transformers.pipeline
+    assert logging is transformers.logging
+
+
 def run(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1]
@@ -52,7 +64,7 @@ def run(code: str) -> str:
 
 def test_importing_loads_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; from textune.compat import TrainingArguments, evaluate, load_dataset, AutoTokenizer; "
+        "import sys; from textune.compat import TrainingArguments, evaluate, load_dataset, AutoTokenizer, loading; "
         "evaluate.load('glue', 'mrpc'); "
         "print('loaded:', *(name for name in ('torch', 'transformers', 'datasets', 'sklearn') if name in sys.modules))"
     )

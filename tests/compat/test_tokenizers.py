@@ -37,6 +37,29 @@ def test_columns_are_taken_as_lists_are(rows: Any, tiny_checkpoint: Path) -> Non
     assert tokenizer("the film", "was").data == theirs("the film", "was").data
 
 
+def test_columns_of_pandas_and_numpy(rows: Any, tiny_checkpoint: Path) -> None:
+    tokenizer, frame = AutoTokenizer.from_pretrained(tiny_checkpoint), rows.to_pandas()
+    expected = tokenizer(list(rows["first"]), list(rows["second"])).data
+    assert tokenizer(frame["first"], frame["second"]).data == expected
+    assert (
+        tokenizer(frame[1:]["first"], frame[1:]["second"]).data == tokenizer(rows["first"][1:], rows["second"][1:]).data
+    )
+    assert tokenizer(frame["first"].to_numpy(), text_pair=frame["second"].to_numpy(str)).data == expected
+
+
+def test_calls_of_transformers_4(tiny_checkpoint: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    older = {"max_length": 8, "truncation": True, "pad_to_max_length": True}
+    newer = {"max_length": 8, "truncation": True, "padding": "max_length"}
+    assert len(tokenizer("the film", **older)["input_ids"]) == 8
+    assert tokenizer("the film", **older).data == tokenizer("the film", **newer).data
+    assert tokenizer.encode("the film", **older) == tokenizer("the film", **newer)["input_ids"]
+    assert tokenizer.encode_plus("the film", "was", **older).data == tokenizer("the film", "was", **newer).data
+    for batch in (["the film", "was"], [("the film", "was")]):
+        assert tokenizer.batch_encode_plus(batch, **older).data == tokenizer(batch, **newer).data
+    assert len(tokenizer("the film", max_length=8, pad_to_max_length=False, truncation=True)["input_ids"]) == 4
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert", "xlm-roberta"])
 def test_the_tokenizer_is_transformers_own_in_all_else(
     family: str, tiny_model_folder: ModelFolder, tmp_path: Path

@@ -327,6 +327,54 @@ def test_the_way_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     ]
 
 
+@pytest.mark.parametrize("label", [-1, None])
+def test_rows_with_placeholders_for_labels_are_predicted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, label: int | None
+) -> None:
+    unlabelled = tokenized().remove_columns("label")
+    made = trainer(tmp_path, compute_metrics=accuracy)
+    with caplog.at_level(logging.INFO, "textune"):
+        found = made.predict(unlabelled.add_column("label", [label] * 64))
+    np.testing.assert_array_equal(found.predictions, made.predict(unlabelled).predictions)
+    assert found.label_ids is None
+    assert caplog.messages == ["The test data have no labels: 'label' is -1 or empty in all rows."]
+
+
+@pytest.mark.parametrize("kind", ["truth values", "whole numbers for several labels"])
+def test_labels_are_cast(tmp_path: Path, kind: str) -> None:
+    numbers = tokenized()["label"]
+    given: list[Any] = [bool(x) for x in numbers] if kind == "truth values" else [[1 - x, x] for x in numbers]
+    usual: list[Any] = numbers if kind == "truth values" else [[1.0 - x, float(x)] for x in numbers]
+    found = []
+    for labels in (given, usual):
+        dataset = tokenized().remove_columns("label").add_column("labels", labels)
+        for collator in (None, lambda rows: DataCollatorWithPadding(tiny_tokenizer())(rows)):
+            values = {"train_dataset": dataset, "eval_dataset": dataset, "data_collator": collator, "max_steps": 2}
+            made = trainer(tmp_path, **values)
+            made.train()
+            found.append([*losses(made), made.evaluate()["eval_loss"]])
+    np.testing.assert_allclose(found, [found[-1]] * 4, rtol=1e-5)
+
+
+def test_rows_made_while_they_are_read(tmp_path: Path) -> None:
+    """By `with_transform`, whose rows may have other columns than the file."""
+
+    def made_now(rows: Any) -> Any:
+        return {**tiny_tokenizer()(rows["words"]), "labels": rows["class"]}
+
+    plain = tokenized().select_columns(["text", "label"]).rename_columns({"text": "words", "label": "class"})
+    misleading = plain.add_column("label", [0] * 64).with_transform(made_now)
+    found = []
+    for dataset in (plain.with_transform(made_now), misleading):
+        values = {"train_dataset": dataset, "eval_dataset": dataset, "compute_metrics": accuracy}
+        made = trainer(tmp_path, **values, remove_unused_columns=False, max_steps=2, eval_strategy="epoch")
+        made.train()
+        found.append(losses(made))
+    expected = trainer(tmp_path, max_steps=2)
+    expected.train()
+    np.testing.assert_allclose(found, [losses(expected)] * 2, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["regression", "multi-label"])
 def test_other_problem_types(tmp_path: Path, kind: str) -> None:
     numbers = tokenized()["label"]

@@ -96,6 +96,38 @@ def test_labels_that_the_model_does_not_have(tmp_path: Path) -> None:
         trainer(tmp_path, train_dataset=missing).train()
 
 
+def relabelled(labels: Any) -> Any:
+    return tokenized().remove_columns("label").add_column("label", labels)
+
+
+def test_labels_of_evaluations_are_looked_at_before_training(tmp_path: Path) -> None:
+    wrong = relabelled([2, *tokenized()["label"][1:]])
+    for given in (wrong, list(wrong), {"other": wrong}):
+        with pytest.raises(DataError, match=r"eval_dataset.*: label 2 in row 1; the model has 2 labels, 0 to 1"):
+            trainer(tmp_path, eval_dataset=given, eval_strategy="epoch")
+    some = relabelled([-1, *tokenized()["label"][1:]])
+    with pytest.raises(DataError, match=r"eval_dataset: label -1 in row 1") as caught:
+        trainer(tmp_path, eval_dataset=some, eval_strategy="epoch")
+    assert "Leave these rows out" in str(caught.value.hint)
+    with pytest.raises(DataError, match=r"train_dataset: label -1 in row 1"):
+        trainer(tmp_path, train_dataset=some)
+    none = relabelled([-1] * 64)
+    with pytest.raises(
+        DataError, match=r"eval_dataset: 'label' is -1 or empty in all rows.*compute_metrics needs them"
+    ):
+        trainer(tmp_path, eval_dataset=none, eval_strategy="epoch", compute_metrics=accuracy)
+    assert trainer(tmp_path, eval_dataset=wrong).eval_dataset is wrong, "nothing says that it will be used"
+
+
+def test_decimals_as_labels_of_several_classes(tmp_path: Path) -> None:
+    decimals = relabelled([float(label) for label in tokenized()["label"]])
+    with pytest.raises(
+        DataError, match=r"train_dataset: the labels are decimals \(.* in row 1\).* has 2 outputs"
+    ) as caught:
+        trainer(tmp_path, train_dataset=decimals)
+    assert "num_labels=1" in str(caught.value.hint)
+
+
 def test_missing_data(tmp_path: Path) -> None:
     made = trainer(tmp_path, train_dataset=None, eval_dataset=None)
     with pytest.raises(ConfigError, match=r"Trainer\.train needs a train_dataset"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from tiny import tiny_tokenizer
 
 from textune.compat import Trainer, TrainerCallback
 from textune.errors import ConfigError, DataError, TrainingError
 
-from .trainers import arguments, assert_same, classifier, losses, tokenized, trainer, weights
+from .trainers import arguments, assert_same, classifier, losses, quiet, tokenized, trainer, weights
 
 
 class Linear(torch.nn.Module):
@@ -60,6 +62,10 @@ def train_on(folder: Path, data: Any, *, model: Any = None, kind: type[Trainer] 
     made = kind(model or Linear(), arguments(folder, **values), train_dataset=data, eval_dataset=data)
     made.train()
     return made
+
+
+def their_arguments(folder: Path, **values: Any) -> Any:
+    return transformers.TrainingArguments(str(folder), **{**quiet(), **values})
 
 
 def test_lists_datasets_and_streams(tmp_path: Path) -> None:
@@ -214,8 +220,190 @@ def test_an_override_that_nobody_calls_is_refused(tmp_path: Path) -> None:
         def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
             """transformers' Trainer calls it."""
 
-    with pytest.raises(ConfigError, match="Own overrides _save, which textune's Trainer does not call"):
+        def prediction_loop(self) -> None:
+            """Of transformers 4."""
+
+        def store_flos(self) -> None:
+            """Of transformers 5."""
+
+        def helper(self) -> None:
+            """The script's own."""
+
+    with pytest.raises(ConfigError) as caught:
         Own(Linear(), arguments(tmp_path), train_dataset=points())
+    assert caught.value.problems == [
+        f"Own overrides {name}, which textune's Trainer does not call."
+        for name in ("_save", "prediction_loop", "store_flos")
+    ]
+
+
+def keeping_a_column(kind: Any) -> Any:
+    class Own(kind):  # type: ignore[misc]
+        """Weighs rows with a column of the data, as scripts for transformers do."""
+
+        def _set_signature_columns_if_needed(self) -> None:
+            super()._set_signature_columns_if_needed()
+            self._signature_columns = [*self._signature_columns, "weight"]
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            factors = inputs.pop("weight")
+            outputs = model(**inputs)
+            each = torch.nn.functional.cross_entropy(outputs.logits, inputs["labels"], reduction="none")
+            loss = (each * factors).mean()
+            return (loss, outputs) if return_outputs else loss
+
+    return Own
+
+
+def test_a_column_of_weights_is_kept(tmp_path: Path) -> None:
+    weighted = tokenized().add_column("weight", [float(row % 3) for row in range(64)])
+    logs = []
+    for kind, make in ((Trainer, arguments), (transformers.Trainer, their_arguments)):
+        made = keeping_a_column(kind)(
+            classifier(),
+            make(tmp_path, max_steps=3, learning_rate=1e-3, per_device_train_batch_size=4),
+            train_dataset=weighted,
+            processing_class=tiny_tokenizer(),
+        )
+        made.train()
+        logs.append(losses(made))
+    np.testing.assert_allclose(logs[0], logs[1], rtol=1e-5)
+
+
+def test_columns_set_from_outside_decide_the_way(tmp_path: Path) -> None:
+    made = trainer(tmp_path, train_dataset=tokenized().add_column("position_ids", [[0]] * 64), max_steps=1)
+    made._signature_columns = ["input_ids", "label"]
+    made.train()
+    assert made.training_path == "text"
+
+
+def doubled(loss: Any) -> Any:
+    return 2 * loss if loss is not None else None
+
+
+def replaced_forward(model: Any) -> None:
+    inner = model.forward
+
+    @functools.wraps(inner)
+    def forward(*values: Any, **options: Any) -> Any:
+        outputs = inner(*values, **options)
+        outputs.loss = doubled(outputs.loss)
+        return outputs
+
+    model.forward = forward
+
+
+def hooked(model: Any) -> None:
+    def hook(module: Any, inputs: Any, outputs: Any) -> Any:
+        outputs.loss = doubled(outputs.loss)
+        return outputs
+
+    model.register_forward_hook(hook)
+
+
+@pytest.mark.parametrize("change", [replaced_forward, hooked])
+def test_what_a_script_puts_around_a_model_is_trained_on(tmp_path: Path, change: Any) -> None:
+    model = classifier()
+    before = trainer(tmp_path, model=model, max_steps=1, learning_rate=0)
+    before.train()
+    assert before.training_path == "text"
+    change(model)
+    after = trainer(tmp_path, model=model, max_steps=1, learning_rate=0)
+    after.train()
+    assert after.training_path == "general"
+    np.testing.assert_allclose(losses(after), 2 * np.array(losses(before)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["_prepare_input", "_remove_unused_columns"])
+def test_overrides_of_a_batch_act_in_training_too(tmp_path: Path, name: str) -> None:
+    called = []
+
+    class Own(Trainer):
+        pass
+
+    def override(self: Any, *values: Any) -> Any:
+        called.append(self.is_in_train)
+        return getattr(Trainer, name)(self, *values)
+
+    setattr(Own, name, override)
+    made = Own(
+        classifier(), arguments(tmp_path, max_steps=1), train_dataset=tokenized(), processing_class=tiny_tokenizer()
+    )
+    made.train()
+    assert called
+    assert made.training_path == "general"
+
+
+class OfTransformers4(Trainer):
+    def training_step(self, model: Any, inputs: Any) -> Any:  # type: ignore[override]
+        model.train()
+        loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def log(self, logs: Any) -> None:  # type: ignore[override]
+        super().log({**logs, "own": 1.0})
+
+
+class Copied(Trainer):
+    """Bodies of transformers' own methods, with their comments left out."""
+
+    def get_train_dataloader(self) -> Any:
+        collator = self._get_collator_with_removed_columns(self.data_collator, description="training")
+        data = torch.utils.data.DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=collator,
+            sampler=self._get_train_sampler(self.train_dataset),
+        )
+        assert self.num_examples(data) == 20
+        return self.accelerator.prepare(data)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        with self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        if not self.model_accepts_loss_kwargs and self.compute_loss_func is None:
+            loss = loss / self.current_gradient_accumulation_steps
+        if self.accelerator.distributed_type == "DEEPSPEED":
+            raise AssertionError("never")
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+
+@pytest.mark.parametrize("kind", [OfTransformers4, Copied])
+def test_methods_written_for_transformers(tmp_path: Path, kind: type[Trainer]) -> None:
+    found, expected = (train_on(tmp_path, points(), kind=kind) for kind in (kind, Trainer))
+    np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-6)
+    if kind is OfTransformers4:
+        assert all(entry["own"] == 1.0 for entry in found.state.log_history)
+
+
+def test_what_scripts_ask_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = train_on(tmp_path, points())
+    theirs = transformers.Trainer(Linear(), their_arguments(tmp_path, per_device_train_batch_size=4))
+    theirs.optimizer = made.optimizer
+    assert made.model_wrapped is made.model
+    assert made.get_num_trainable_parameters() == theirs.get_num_trainable_parameters() == 8
+    assert made.get_learning_rates() == theirs.get_learning_rates()
+    assert (
+        made.get_optimizer_group()
+        == theirs.get_optimizer_group()
+        == [[made.model.layer.weight], [made.model.layer.bias]]
+    )
+    for loader in (made.get_train_dataloader(), [None] * 5):
+        assert made.num_examples(loader) == theirs.num_examples(loader) == 20
+    assert made.get_total_train_batch_size(made.args) == theirs.get_total_train_batch_size(theirs.args) == 4
+    accelerator = made.accelerator
+    assert accelerator.prepare(made.model) is made.model
+    assert accelerator.prepare(1, 2) == (1, 2)
+    assert accelerator.state.num_processes == 1
+    capsys.readouterr()
+    accelerator.print("said", end="")
+    assert capsys.readouterr().out == "said"
 
 
 def test_worker_processes_give_the_same_batches(tmp_path: Path) -> None:
@@ -228,8 +416,17 @@ def test_unused_columns(tmp_path: Path) -> None:
 
     plain = datasets.Dataset.from_list([{**row, "values": row["values"].tolist()} for row in points()])
     assert losses(train_on(tmp_path, plain)) == pytest.approx(losses(train_on(tmp_path, points())), rel=1e-6)
-    with pytest.raises(DataError, match="data have the columns words; Linear takes values, labels"):
-        Trainer(Linear(), arguments(tmp_path), eval_dataset=None).predict(datasets.Dataset.from_dict({"words": [1]}))
+    made = Trainer(Linear(), arguments(tmp_path), eval_dataset=None)
+    for rows in (datasets.Dataset.from_dict({"words": [1]}), [{"words": 1}]):
+        with pytest.raises(DataError, match="test data have the columns words; Linear takes values, labels"):
+            made.predict(rows)
+    texts = [{"text": "good", "label": 1}]
+    for rows in (datasets.Dataset.from_list(texts), texts):
+        with pytest.raises(
+            DataError, match=r"training data have the columns text, label; Bert.* takes input_ids"
+        ) as caught:
+            trainer(tmp_path, train_dataset=rows).train()
+        assert "Tokenise the texts first" in str(caught.value.hint)
 
 
 def test_a_collator_that_gives_text_is_named(tmp_path: Path) -> None:

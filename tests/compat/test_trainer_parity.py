@@ -81,9 +81,10 @@ def test_the_same_rows_in_the_same_order(tmp_path: Path, path: str, values: dict
                 return super().compute_loss(*values, **options)
 
         def note(_: Any, arguments: Any, inputs: dict[str, Any], batches: Any = seen[name]) -> None:
-            batches.append(inputs["input_ids"][inputs["input_ids"] > 0].tolist())
+            tokens = arguments[0] if arguments else inputs["input_ids"]
+            batches.append(tokens[tokens > 0].tolist())
 
-        model.register_forward_pre_hook(note, with_kwargs=True)
+        model.base_model.register_forward_pre_hook(note, with_kwargs=True)
         trainer = (library.Trainer if path == "text" else OwnLoss)(
             model,
             library.TrainingArguments(str(tmp_path / name), **quiet(), num_train_epochs=2, **values),
@@ -107,8 +108,11 @@ def test_the_same_rows_in_the_same_order(tmp_path: Path, path: str, values: dict
         {"train_sampling_strategy": "sequential", "per_device_train_batch_size": 5},
         {"dataloader_drop_last": True, "per_device_train_batch_size": 10, "data_seed": 3, "seed": 1},
         {"num_train_epochs": 1.3, "max_steps": -1},
+        {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 2}
+        | {"lr_scheduler_kwargs": {"patience": 0, "threshold": 0.5}},
+        *({"optim": name, "weight_decay": 0.1} for name in ("sgd", "adafactor", "rmsprop", "adagrad")),
     ],
-    ids=lambda values: next(iter(values)),
+    ids=lambda values: values.get("optim", next(iter(values))),
 )
 def test_arguments_mean_the_same(tmp_path: Path, values: dict[str, Any]) -> None:
     ours, theirs = both(tmp_path, **{"max_steps": 10, **values})

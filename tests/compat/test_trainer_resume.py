@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import shutil
@@ -11,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
+from transformers.optimization import AdafactorSchedule
 
 from textune.compat import EarlyStoppingCallback, Trainer, TrainerCallback
 from textune.errors import CheckpointError, ConfigError, InputNotFoundError
+from textune.files import json_text
 
 from .trainers import accuracy, assert_same, classifier, trainer, weights
 
@@ -188,6 +193,123 @@ def test_callbacks_keep_their_state(tmp_path: Path) -> None:
         resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
         assert seen == [begin]
     assert expected == 2
+
+
+class OldAdamW(torch.optim.Optimizer):
+    """Counts steps in a number, as AdamW of transformers 4 did."""
+
+    def __init__(self, params: Any, lr: float = 1e-3) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                state["step"] = state.get("step", 0) + 1
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(weight.grad.sign(), alpha=-group["lr"] / state["step"])
+
+
+def one_cycle(model: Any) -> Any:
+    optimizer = torch.optim.AdamW(model.parameters())
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=8)
+
+
+def by_plateau(model: Any) -> Any:
+    optimizer = torch.optim.AdamW(model.parameters())
+    return optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=10)
+
+
+def by_milestones(model: Any) -> Any:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [5, 7])
+
+
+def adafactor(model: Any) -> Any:
+    optimizer = transformers.Adafactor(model.parameters(), lr=None, warmup_init=True)
+    return optimizer, AdafactorSchedule(optimizer)
+
+
+class DecaysLate(TrainerCallback):  # type: ignore[misc]
+    """From step 2 on."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **values: Any) -> None:
+        if state.global_step == 2:
+            for group in optimizer.param_groups:
+                group["weight_decay"] = 50.0
+
+
+OPTIMIZERS = {
+    "old AdamW": lambda model: (OldAdamW(model.parameters()), None),
+    "one cycle": one_cycle,
+    "plateau": by_plateau,
+    "milestones": by_milestones,
+    "adafactor": adafactor,
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_and_schedules_of_a_script_go_on(tmp_path: Path, name: str) -> None:
+    trained = []
+    for asked in (None, str(tmp_path / "checkpoint-3")):
+        model = classifier()
+        values = {"save_strategy": "steps", "save_steps": 3, "max_steps": 8, "callbacks": [DecaysLate()]}
+        if name == "plateau":
+            values |= {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+        made = trainer(tmp_path, model=model, optimizers=OPTIMIZERS[name](model), **values)
+        made.train(resume_from_checkpoint=asked)
+        trained.append(weights(model))
+    assert_same(trained[1], trained[0], within=0)
+
+
+class Remembering(OldAdamW):
+    def step(self, closure: Any = None) -> None:
+        super().step()
+        self.state[self.param_groups[0]["params"][0]]["past"] = {1}
+
+
+class Growing:
+    """A schedule that keeps what no JSON holds."""
+
+    def __init__(self) -> None:
+        self.past = {1}
+
+    def __call__(self, step: int) -> float:
+        return 2.0**step
+
+
+def test_what_no_checkpoint_could_hold_is_said_at_the_start(tmp_path: Path) -> None:
+    cases = (
+        (Remembering, None, r"the optimiser's state: past/.*found a set"),
+        (OldAdamW, Growing(), "LambdaLR: .* set"),
+    )
+    for kind, growing, expected in cases:
+        model = classifier()
+        optimizer = kind(model.parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, growing) if growing else None
+        made = trainer(
+            tmp_path, model=model, optimizers=(optimizer, schedule), save_strategy="steps", save_steps=5, max_steps=6
+        )
+        with pytest.raises(CheckpointError, match=expected) as caught:
+            made.train()
+        assert "save_only_model=True" in str(caught.value.hint)
+        assert made.state.global_step == 0
+        made.args.save_only_model = True
+        assert made.train().global_step == 6
+
+
+def test_a_forged_state_is_named(tmp_path: Path) -> None:
+    make(tmp_path, stop=4).train()
+    folder, text = tmp_path / "checkpoint-3", '{"total_steps": 8, "stepp": 3}'
+    (folder / "state.json").write_text(text)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    manifest["files"]["state.json"] = {"bytes": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    manifest["sha256"] = hashlib.sha256(json_text(manifest).encode()).hexdigest()
+    (folder / "manifest.json").write_text(json_text(manifest))
+    with pytest.raises(CheckpointError, match=r"written by another textune: .* in its state\.json"):
+        make(tmp_path).train(resume_from_checkpoint=str(folder))
 
 
 def test_what_cannot_be_gone_on_with(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from textune.data.cache import cache_root, make_folder_once
-from textune.errors import OutputError, StorageError
+from textune.data.cache import cache_root, make_folder_once, open_or_make, workspace
+from textune.errors import DataError, OutputError, StorageError
 
 
 def fill(folder: Path) -> None:
@@ -33,6 +33,17 @@ def test_a_folder_is_filled_once(tmp_path: Path) -> None:
     assert (target / "a").read_text(encoding="utf-8") == "new"
     assert make_folder_once(target, lambda folder: pytest.fail("filled again")) == target
     assert [path.name for path in target.parent.iterdir()] == ["x"]
+
+
+def test_what_cannot_be_opened_is_made_again_once(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+
+    def read(folder: Path) -> str | None:
+        return (folder / "a").read_text(encoding="utf-8") if (folder / "a").exists() else None
+
+    assert open_or_make(tmp_path / "x", fill, read) == "new"
+    with pytest.raises(DataError, match=r"What was just written to .* cannot be read\."):
+        open_or_make(tmp_path / "y", fill, lambda folder: None)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -84,6 +95,24 @@ def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> No
         os.utime(folder, (yesterday, yesterday))
     make_folder_once(tmp_path / "x", fill)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".x.tmp-new", ".y.tmp-old", "x"]
+
+
+def test_workspaces_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path))
+    left, new, file = tmp_path / "rows" / "left", tmp_path / "rows" / "new", tmp_path / "rows" / "file"
+    for folder in (left, new):
+        folder.mkdir(parents=True)
+        (folder / "train.arrow").touch()
+    file.touch()
+    an_hour_ago = time.time() - 3600
+    with workspace() as used:
+        (used / "train.arrow").touch()
+        for path in (left, used, file):
+            os.utime(path, (an_hour_ago, an_hour_ago))
+        with workspace() as other:
+            assert set((tmp_path / "rows").iterdir()) == {used, other, new, file}
+            assert (used / "train.arrow").exists()
+    assert set((tmp_path / "rows").iterdir()) == {new, file}
 
 
 def test_a_cache_that_cannot_be_made_says_how_to_choose_another(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import unicodedata
+from typing import Literal
+
 import pytest
 
 from textune.data.column_names import find_columns
@@ -65,6 +68,17 @@ def test_nothing_found_lists_the_columns() -> None:
     ]
 
 
+def test_a_sentence_for_a_column_name_says_that_the_header_is_missing() -> None:
+    columns = ["이 영화 정말 재미있어요", "긍정"]
+    for options in ({}, {"text": "text"}):
+        (first, *_) = find_columns(columns, **options).problems
+        assert first.endswith(
+            "'이 영화 정말 재미있어요' looks like a text: is the header line missing? "
+            "The first line must hold the names of the columns, such as text,label."
+        )
+    assert "header" not in " ".join(find_columns(["note", "date of review"]).problems)
+
+
 def test_named_columns_must_exist_and_near_names_are_shown() -> None:
     found = find_columns(["TEXT", "labl", "x"], text="text", text_pair="zzz", label="label")
 
@@ -116,3 +130,12 @@ def test_a_task_names_its_columns() -> None:
 def test_ids_are_taken_in_the_order_of_preference() -> None:
     assert find_columns(["index", "text", "label", "ID"]).id == "ID"
     assert find_columns(["text", "label"]).id is None
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_korean_names_are_known(form: Literal["NFC", "NFD"]) -> None:
+    for text in ("문장", "리뷰", "텍스트", "본문", "내용"):
+        for label in ("레이블", "라벨", "감정", "분류"):
+            names = [unicodedata.normalize(form, name) for name in (text, label)]
+            found = find_columns(["번호", *names])
+            assert ([found.text, found.label], found.problems) == (names, [])

@@ -476,4 +476,59 @@ def test_missing_files_and_near_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["data", "data.xlsx", "data.gz", "data.csv.zip"])
 def test_unknown_endings_list_the_known(tmp_path: Path, name: str) -> None:
-    assert "ends in .csv, .tsv, .json" in message_of(written(tmp_path / name, "x"))
+    assert "ends in .csv, .tsv, .txt (tab-separated), .json" in message_of(written(tmp_path / name, "x"))
+
+
+KOREAN = "문장,감정\n이 영화 정말 재미있어요,긍정\n시간이 아까웠습니다,부정\n"
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "utf-16"])
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".jsonl", ".json"])
+def test_a_file_in_another_encoding(tmp_path: Path, encoding: str, ending: str) -> None:
+    expected = [{"문장": "이 영화 정말 재미있어요", "감정": "긍정"}, {"문장": "시간이 아까웠습니다", "감정": "부정"}]
+    text = KOREAN
+    if "json" in ending:
+        lines = [json.dumps(row, ensure_ascii=False) for row in expected]
+        text = "\n".join(lines) if ending == ".jsonl" else f"[{','.join(lines)}]"
+    path = tmp_path / f"data{ending}"
+    with gzip.open(path, "wb") if ending.endswith(".gz") else path.open("wb") as file:
+        file.write(text.encode(encoding))
+    assert rows_of(path, encoding=encoding) == expected
+
+
+@pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize("text", [KOREAN, KOREAN.replace("문장,감정", "text,label")], ids=["header", "rows"])
+def test_another_encoding_is_named_once_and_rows_are_not_dropped(tmp_path: Path, text: str, drop: bool) -> None:
+    message = message_of(written(tmp_path / "data.csv", (text * 50).encode("cp949")), drop_bad_rows=drop)
+    line = 2 if text.isascii() or text.startswith("text") else 1
+    assert f"data.csv: line {line} is not UTF-8; the text looks like CP949 (Korean Windows)." in message
+    assert message.endswith("Read it with --encoding cp949, or save the file as UTF-8 (in Excel: CSV UTF-8).")
+
+
+def test_few_lines_in_another_encoding_can_be_dropped(tmp_path: Path) -> None:
+    path = written(tmp_path / "data.csv", b"text,label\n" + b"good,a\n" * 9 + "café,b\n".encode("latin-1"))
+    assert "looks like Windows-1252" in message_of(path)
+    reader = read_batches(path, drop_bad_rows=True)
+    assert sum(map(len, reader)) == 9
+    assert reader.dropped == {"invalid UTF-8": 1}
+
+
+def test_what_is_not_of_the_encoding_named_is_a_bad_row(tmp_path: Path) -> None:
+    path = written(tmp_path / "data.csv", KOREAN.encode("cp949") + b"ab\xff\xffc,d\n")
+    assert "line 4: not cp949 at column 3" in message_of(path, encoding="cp949")
+
+
+def test_dropping_is_not_advised_where_most_lines_are_bad(tmp_path: Path) -> None:
+    assert "--drop-bad-rows" not in message_of(written(tmp_path / "data.csv", "a,b\n" + "1,2,3\n" * 30))
+    assert "--drop-bad-rows" in message_of(written(tmp_path / "few.csv", "a,b\n" + "1,2\n" * 30 + "1,2,3\n" * 20))
+
+
+def test_the_encoding_needs_a_text_file(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "data.parquet")
+    with pytest.raises(ConfigError, match="--encoding is for text files"):
+        read_batches(tmp_path / "data.parquet", encoding="cp949")
+
+
+def test_a_text_file_with_tabs_is_tsv(tmp_path: Path) -> None:
+    path = written(tmp_path / "ratings.txt", 'id\tdocument\tlabel\n1\t굳 "ㅋ"\t1\n')
+    assert rows_of(path) == [{"id": "1", "document": '굳 "ㅋ"', "label": "1"}]

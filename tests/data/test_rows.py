@@ -124,6 +124,7 @@ def test_bad_numbers_are_named() -> None:
 
     for row, value in ((2, "nan"), (3, "inf"), (4, "2,5"), (5, "1e40")):
         assert f"train, row {row}: column 'label': '{value}' is not a finite number" in message
+    assert "'2,5' is not a finite number: it has a decimal comma; write 2.5" in message
 
 
 def test_stored_infinity_and_nan() -> None:

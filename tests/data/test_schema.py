@@ -117,6 +117,42 @@ def test_given_names_must_cover_the_data() -> None:
         resolve([0, 1, 2], label_names=["no", "yes"])
 
 
+def test_names_for_labels_that_start_at_one() -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve([1, 2, 3, 1, 2, 3], label_names=["bad", "so-so", "good"])
+    (problem,) = error.value.problems
+    assert problem == (
+        "--label-names: they name the labels 0, 1, 2, ..., but those of column 'label' in the training split "
+        "start at 1. Subtract 1 from them, or leave the names out."
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "separator"),
+    [
+        (["a|b|neg", "a|pos", "b|pos", "pos", "a|b|pos", "neg", "b|neg", "a|neg"], "|"),
+        (["red", "green", "red; green"], ";"),
+        (["New York, NY", "Boston, MA", "Albany, NY"], None),
+        (["yes", "no", "yes, but"], None),
+        (["a|b|neg", "pos"], None),
+    ],
+)
+def test_labels_that_look_like_several_are_warned_of(labels: list[str], separator: str | None) -> None:
+    found = [note for note in resolve(labels * 2).notes if "several labels" in note]
+    if separator is None:
+        assert found == []
+        return
+    look = f"warning: labels such as {max(labels, key=len)!r} look like several labels in one"
+    assert found == [f"{look}: --label-separator '{separator}' takes them apart"]
+    assert not any("several" in note for note in resolve(labels, label_separator=separator).notes)
+
+
+def test_numbers_with_decimal_commas_are_warned_of() -> None:
+    notes = resolve(["0,94", "1,5", "2,25", "3"]).notes
+    assert "warning: '0,94' has a decimal comma; write 0.94, if the labels are quantities" in notes
+    assert not any("comma" in note for note in resolve(["1,2,3", "4,5,6"]).notes)
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         resolve([True, False], text="txt", problem_type="regression", label_names=["a", "a"], label_separator=";")

@@ -155,6 +155,17 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path, damage: str)
     assert lists(load_source(str(path)).splits) == {"train": ROWS}
 
 
+def test_blank_lines_in_a_file_of_one_column_are_told(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    one.write_text("text\n\nhello\n\n\nyou\n\n")
+    two.write_text("text,label\n\nhello,a\n")
+    for _ in range(2):  # also when they come from the cache
+        source = load_source(str(one))
+        assert lists(source.splits) == {"train": [{"text": "hello"}, {"text": "you"}]}
+        assert source.notes == ("train: 3 blank lines between the rows were skipped; rows are counted without them.",)
+    assert load_source(str(two)).notes == ()
+
+
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.csv", ROWS)
     read_batches = conversion.read_batches

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset
 from hypothesis import given
@@ -139,6 +141,26 @@ def test_the_same_texts_are_tokenised_once(tokenised_rows: list[int]) -> None:
     assert tokenised_rows == [len(TEXTS)]
     assert lists(again) == lists(first)
     assert np.array_equal(again.full_lengths, first.full_lengths)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "cut a row off", "remove", "garble"])
+def test_damaged_tokens_are_made_again(tmp_path: Path, tokenised_rows: list[int], damage: str) -> None:
+    expected = lists(tokenize_split(rows_of(), tiny_tokenizer(), max_length=12))
+    (stored,) = (tmp_path / "cache" / "tokens").glob("*/tokens.arrow")
+    match damage:
+        case "truncate":
+            os.truncate(stored, 100)
+        case "cut a row off":
+            with pa.OSFile(str(stored), "rb") as source:
+                table = pa.ipc.open_stream(source).read_all()
+            with pa.OSFile(str(stored), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table.slice(1))
+        case "remove":
+            stored.unlink()
+        case "garble":
+            stored.write_bytes(b"x" * stored.stat().st_size)
+    assert lists(tokenize_split(rows_of(), tiny_tokenizer(), max_length=12)) == expected
+    assert tokenised_rows == [len(TEXTS)] * 2
 
 
 def test_labels_and_ids_do_not_matter_to_the_token_ids(tokenised_rows: list[int]) -> None:

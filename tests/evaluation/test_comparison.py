@@ -6,7 +6,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from textune.evaluation.comparison import Candidate, Comparison, compare, mcnemar, verdict
+from textune.evaluation.comparison import (
+    Candidate,
+    Comparison,
+    compare,
+    mcnemar,
+    row_variance,
+    seed_variance,
+    verdict,
+)
 from textune.evaluation.intervals import wilson
 from textune.evaluation.sums import Outcome
 
@@ -104,6 +112,31 @@ def test_equal_predictions() -> None:
     comparison = compare(sides, ["accuracy"])
     assert comparison.differences["accuracy"][0].p_value == 1.0
     assert verdict(comparison, "accuracy", 1) == "A and B have the same accuracy: they predict alike on every row."
+
+
+def test_one_row_tells_no_difference() -> None:
+    labels = np.array([1])
+    sides = [Candidate("A", (Outcome(labels, labels, 2),)), Candidate("B", (Outcome(labels, 1 - labels, 2),))]
+    comparison = compare(sides, ["accuracy"])
+    difference = comparison.differences["accuracy"][0]
+    assert (difference.value, difference.interval, difference.p_value) == (-1.0, None, 1.0)
+    assert verdict(comparison, "accuracy", 1) == "One row does not tell whether A or B is better."
+
+
+def test_variance_of_rows_has_the_doubt_of_their_number() -> None:
+    variance, doubt = row_variance(np.array([0.0, 1.0, 2.0, 3.0]), num_rows=12)
+    assert variance == pytest.approx(5 / 3)
+    assert doubt == pytest.approx((5 / 3) ** 2 / 11), "12 rows, 11 degrees of freedom"
+
+
+def test_variance_of_seeds_is_what_the_noise_of_rows_leaves() -> None:
+    values = np.array([0.5, 0.7, 0.9])  # variance 0.04
+    # Around the mean of the three, resamples vary by 0.01, 0 and 0.01: 2/3 of each seed's own 0.01.
+    drawn = np.array([[0.1, -0.1], [0.0, 0.0], [-0.1, 0.1]])
+    variance, doubt = seed_variance(values, drawn)
+    assert variance == pytest.approx((0.04 - 0.01) / 3)
+    assert doubt == pytest.approx((0.04 / 3) ** 2 / 2)
+    assert seed_variance(values[:1], drawn[:1]) == (0.0, 0.0)
 
 
 def test_numbers() -> None:

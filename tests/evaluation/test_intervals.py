@@ -140,6 +140,13 @@ def test_undefined_metrics_have_no_interval() -> None:
     assert constant["pearson"] is None and constant["rmse"] is not None
 
 
+def test_one_row_has_no_bootstrap_interval() -> None:
+    logits, labels = np.array([[0.5, 1.0]], np.float32), np.array([1])
+    found = metric_intervals(logits, labels, BINARY, ["accuracy", "f1_macro", "loss"], seed=0)
+    assert found["accuracy"] == wilson(1, 1)
+    assert (found["f1_macro"], found["loss"]) == (None, None)
+
+
 def test_no_interval_of_no_width() -> None:
     labels = np.array([0, 1] * 20)
     logits = np.eye(2, dtype=np.float32)[labels]

@@ -58,3 +58,9 @@ def test_nothing_is_claimed_where_nothing_varies_or_a_value_is_undefined() -> No
     right, one_label = Outcome(labels, labels, 2), Outcome(labels, np.zeros(20, np.int64), 2)
     assert mean_intervals((right, right), ["accuracy"]) == {"accuracy": None}
     assert mean_intervals((right, one_label), ["precision"]) == {"precision": None}
+
+
+def test_one_row_tells_nothing_of_others() -> None:
+    labels = np.array([1])
+    seeds = (Outcome(labels, labels, 2), Outcome(labels, 1 - labels, 2))
+    assert mean_intervals(seeds, ["accuracy", "f1_macro"]) == {"accuracy": None, "f1_macro": None}

@@ -75,6 +75,22 @@ def test_validation_where_not_all_have_a_test_split(tmp_path: Path) -> None:
     assert read_rivals([first, second]).split == "validation"
 
 
+def test_no_split_that_all_have(tmp_path: Path) -> None:
+    first, second = make_run(tmp_path / "one", validation="abab"), make_run(tmp_path / "two", test="aaaa")
+    with pytest.raises(DataError, match="Expected a split that is scored in all of the runs") as caught:
+        read_rivals([first, second])
+    assert f"{first} has 'validation'; {second} has 'test'." in caught.value.message
+
+
+@pytest.mark.parametrize("split", [None, "validation"])
+def test_a_run_that_has_not_finished(tmp_path: Path, split: str | None) -> None:
+    first, second = (make_run(tmp_path / name, validation="abab") for name in ("one", "two"))
+    (Path(second) / "summary.json").unlink()
+    with pytest.raises(InputNotFoundError, match=f"The run '{second}' has not finished") as caught:
+        read_rivals([first, second], split=split)
+    assert f"`textune train --resume {second}`" in str(caught.value.hint)
+
+
 def test_folders_of_seeds_and_named_groups(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         make_run(tmp_path / "small" / f"seed-{seed}", validation="abab")

@@ -50,6 +50,18 @@ def test_scores_as_json() -> None:
     assert found["num_rows"] == 50
 
 
+def test_two_labels_have_a_positive_one_and_every_split_a_baseline() -> None:
+    logits, labels = np.float32([[1, 0], [2, 0], [3, 0], [0, 1]]), np.array([0, 0, 0, 0])
+    label_set = LabelSet("single_label_classification", ("no", "yes"))
+    plain = score(logits, labels, label_set, metric_names=["accuracy", "recall"])
+    assert plain.as_json()["positive_label"] == "yes"
+    assert plain.undefined["recall"] == "no row has the positive label 'yes'"
+    found = with_uncertainty(plain, logits, labels, label_set).as_json()
+    assert found["baseline"] == {"answer": "'no'", "metric": "accuracy", "score": 1.0}
+    several = score(*example("single"), LABEL_SETS["single"], metric_names=["accuracy"])
+    assert "positive_label" not in several.as_json()
+
+
 def test_regression_has_no_per_class_entry() -> None:
     found = score(*example("regression"), LABEL_SETS["regression"], metric_names=["rmse"]).as_json()
     assert list(found) == ["rmse", "loss", "num_rows"]

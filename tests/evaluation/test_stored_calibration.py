@@ -74,6 +74,27 @@ def test_stored_thresholds_reach_their_target(tmp_path: Path, threshold: str, ca
     np.testing.assert_array_equal(predicted, plain)  # calibrated or not, the same rows are chosen
 
 
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_the_row_on_the_threshold_is_on_its_right_side(tmp_path: Path, calibrated: bool) -> None:
+    """The lowest threshold is a score itself: nothing may be lost on the way to and from its logit."""
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        labels = generator.integers(0, 2, 60)
+        logits = (2 * (np.eye(2)[labels] + generator.normal(size=(60, 2)))).astype(np.float32)
+        positive = logits[:, 1] - logits[:, 0]
+        labels[positive.argmin()] = 1  # so that only the lowest threshold finds all
+        store(tmp_path, logits, labels, BINARY)
+        decision = choose_decision(tmp_path, BINARY, calibrated=calibrated, threshold="recall:1.0")
+        assert decision.predictions(logits)[labels == 1].all(), seed
+
+
+def test_a_score_is_that_of_the_scores_that_are_shown(tmp_path: Path) -> None:
+    logits, labels = binary_rows()
+    store(tmp_path, logits, labels, BINARY)
+    decision = choose_decision(tmp_path, BINARY, calibrated=True, threshold="0.8")
+    np.testing.assert_array_equal(decision.predictions(logits), decision.scores(logits)[:, 1] >= 0.8)
+
+
 def test_each_of_several_labels_has_its_threshold(tmp_path: Path) -> None:
     logits, labels = several_rows()
     store(tmp_path, logits, labels, SEVERAL)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from textune.models.packed_linear import PackedLinear, pack_linear_layers
+from textune.models.packed_linear import PackedLinear, can_multiply, pack_linear_layers
 
 from ..tiny import make_tiny_model
 
@@ -34,6 +36,42 @@ def test_products_and_weights_are_those_of_the_layer(bias: bool, num_rows: int) 
         torch.testing.assert_close(layers(values), expected)
     assert torch.equal(layers[0].weight, weight)
     assert dict(layers.named_parameters()).keys() == ({"0.bias"} if bias else set())
+
+
+class Changed:
+    """torch's private operators after a change of theirs."""
+
+    def __init__(self, **operators: Any) -> None:
+        self.__dict__.update(operators)
+
+
+def refuse(*arguments: object) -> torch.Tensor:
+    raise TypeError("takes 5 arguments")
+
+
+@pytest.mark.parametrize(
+    "operators",
+    [
+        Changed(),
+        Changed(_linear_pointwise=refuse, _reorder_linear_weight=lambda weight, rows: weight),
+        Changed(
+            _linear_pointwise=lambda values, *others: values[..., :2],
+            _reorder_linear_weight=lambda weight, rows: weight,
+        ),
+    ],
+    ids=["gone", "another signature", "another product"],
+)
+def test_layers_stay_where_torchs_private_operators_have_changed(
+    monkeypatch: pytest.MonkeyPatch, operators: Changed
+) -> None:
+    layers = nn.Sequential(nn.Linear(3, 2))
+    can_multiply.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.ops, "mkldnn", operators)
+        pack_linear_layers(layers)
+    can_multiply.cache_clear()
+    assert type(layers[0]) is nn.Linear
+    assert isinstance(layers[0].weight, nn.Parameter)
 
 
 def test_a_layer_of_another_kind_stays(monkeypatch: pytest.MonkeyPatch) -> None:

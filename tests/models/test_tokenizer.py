@@ -125,7 +125,7 @@ def test_the_tokenizers_limit_counts_unless_more_is_asked_for(tiny_checkpoint: P
     assert max_tokens(loaded.model.config, loaded.tokenizer, asked=60) == 60
     assert max_tokens(loaded.model.config, loaded.tokenizer, asked=12) == 12
     with pytest.raises(
-        ConfigError, match=r"tokens\.max_length: expected at most 64, the positions this checkpoint has"
+        ConfigError, match=r"tokens\.max_length\): expected at most 64, the positions this checkpoint has"
     ):
         max_tokens(loaded.model.config, loaded.tokenizer, asked=65)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from sklearn.metrics import log_loss as sklearn_log_loss
@@ -22,8 +23,10 @@ from textune.data.cache import workspace
 from textune.data.prepare import PreparedData, prepare_training
 from textune.display import Display
 from textune.errors import CheckpointError, ConfigError, DataError, Interrupted
+from textune.evaluation.label_errors import LabelErrors
+from textune.evaluation.predictions import LabelSet
 from textune.finetune import train
-from textune.repeats.folds import read_label_errors
+from textune.repeats.folds import label_errors_csv, read_label_errors
 from textune.report.write import write_report
 from textune.run import ALL_ROWS, Run
 from textune.serving.predictor import Predictor
@@ -134,6 +137,21 @@ def test_the_folder_is_used_like_a_run(whole: Run, tmp_path: Path) -> None:
     page, problems = write_report([whole.path], output=tmp_path / "page.html")
     assert problems == []
     assert "Predictions on out_of_fold" in page.read_text()
+
+
+def test_suspects_are_read_as_they_were_written(tmp_path: Path) -> None:
+    texts = ["first\rsecond", "long " * 30_000, 'a "b", c\n']
+    rows = Dataset.from_dict({"id": [7, 8, 9], "row": [0, 1, 2], "text": texts, "labels": [0, 1, 0]})
+    found = LabelErrors(
+        np.array([1, 0, 2]), np.array([0, 1, 1]), np.array([-0.5, -0.75, -0.25]), np.eye(2, dtype=int), 1.0
+    )
+    label_set = LabelSet("single_label_classification", ("no", "yes"))
+    (tmp_path / "label_errors.csv").write_text(
+        label_errors_csv(found, rows, np.array([0, 1, 0]), label_set), encoding="utf-8", newline=""
+    )
+    read = read_label_errors(Run(tmp_path), limit=3)
+    assert [row["text"] for row in read] == [texts[1], texts[0], texts[2]]
+    assert read[1] == {"row": "1", "id": "7", "label": "no", "suggested": "yes", "margin": "-0.5000", "text": texts[0]}
 
 
 def test_planted_label_errors_are_found(whole: Run) -> None:

@@ -72,6 +72,16 @@ def test_text() -> None:
     assert "Batch size 8 x 1 in each of 4 processes, learning rate" in card(processes=4)
 
 
+def test_what_the_figures_speak_of_and_that_nothing_was_learned() -> None:
+    told = {"positive_label": "yes", "baseline": {"answer": "'no'", "metric": "accuracy", "score": 0.6}}
+    selected = {**SUMMARY["selected"], "failed": "it says 'no' of every row"}
+    text = card(summary={**SUMMARY, "validation": {**SUMMARY["validation"], **told}, "selected": selected})
+    assert "- positive label: 'yes' (the second label; --label-names changes the order)\n" in text
+    assert "- always 'no': accuracy 60.0 % on validation\n" in text
+    assert "- **This model has learned nothing**: it says 'no' of every row.\n" in text
+    assert "| rows | 1,408 |\n\nIn brackets" in card()
+
+
 def test_metadata_is_valid_for_the_hub_and_leaves_out_what_is_undefined() -> None:
     results = ModelCard(card()).data.eval_results
     assert {item.metric_type: item.metric_value for item in results} == {"accuracy": 0.75, "loss": 0.5}

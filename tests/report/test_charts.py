@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -60,6 +61,7 @@ def test_files() -> None:
     assert ElementTree.fromstring(file_svg(chart())).tag == f"{SVG}svg"
     assert SERIES[0] in file_svg(chart())
     assert list(csv.reader(io.StringIO(file_csv(chart())))) == [["x", "y"], ["0", "0"], ["1", "1"]]
+    assert file_csv(replace(chart(), columns=["a\rb", "c"], rows=[[0.5, "d,e"]])) == '"a\rb",c\n0.5,"d,e"\n'
     assert file_svg(chart()) == file_svg(chart())
 
 

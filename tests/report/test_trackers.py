@@ -65,6 +65,19 @@ def test_a_tracker_that_fails_is_given_up() -> None:
     assert said == ["notes failed and gets nothing more: OSError: the server has gone"]
 
 
+def test_what_was_opened_is_closed_where_another_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Notes()
+
+    def fail(*arguments: object) -> Notes:
+        raise OSError("no server")
+
+    monkeypatch.setattr("textune.report.trackers.require_installed", lambda names: None)
+    monkeypatch.setattr("textune.report.trackers._OPEN", {"mlflow": lambda *arguments: first, "wandb": fail})
+    with pytest.raises(UnavailableError, match="wandb cannot be started: OSError: no server"):
+        open_trackers(["mlflow", "wandb"], Run(tmp_path), Config(), split=None, warn=lambda text: None)
+    assert first.closed
+
+
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnavailableError, match="--tracker mlflow needs the package mlflow") as caught:

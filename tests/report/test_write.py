@@ -155,7 +155,7 @@ def trained(
 
 def test_training_ends_with_a_report(trained: Callable[..., tuple[Run, list[str]]]) -> None:
     run, warnings = trained()
-    assert warnings == []
+    assert not any("report.html" in text for text in warnings)
     assert "Most confident mistakes" in (run.path / "report.html").read_text(encoding="utf-8")
 
 
@@ -173,5 +173,5 @@ def test_a_report_that_fails_does_not_end_the_training(
 
     monkeypatch.setattr("textune.results.write_report", fail)
     run, warnings = trained()
-    assert warnings == [f"report.html could not be written (no fonts); `textune report {run.path}` tries again"]
+    assert warnings[-1] == f"report.html could not be written (no fonts); `textune report {run.path}` tries again"
     assert run.summary["training"]["steps"] == 1

@@ -23,7 +23,7 @@ from textune.serving.predictor import Predictor
 
 ROWS = [
     {"id": "b7", "text": "the film was good", "note": "x, y"},
-    {"id": "a1", "text": 'he said "bad"', "note": ""},
+    {"id": "a1", "text": "he said 'bad'", "note": 'a "b"'},
     {"id": "c3", "text": "two\nlines", "note": "007"},
     {"id": "a0", "text": "a dull song .", "note": "NA"},
 ]
@@ -126,6 +126,27 @@ def test_bad_rows_are_dropped_and_counted(predictor: Predictor, tmp_path: Path) 
     assert report.rows == 3
     assert report.dropped == {"wrong number of fields": 1, "empty text": 1}
     assert [row["note"] for row in read(tmp_path / "out.csv")] == ["1", "3", "6"]
+
+
+def test_words_that_the_model_does_not_know_are_told(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 2)
+    rows = [{"text": text} for text in ("the film was good", "좋아요", "a 영화 , very good", "a dull song .")]
+    report = predict_file(predictor, write(tmp_path / "in.csv", rows), tmp_path / "out.csv")
+    (note,) = report.notes
+    assert note == (
+        "warning: words that the tokenizer does not know in 2 of 4 rows: 14 % of all tokens are unknown, "
+        "and 1 row has nothing else"
+    )
+    report = predict_file(predictor, write(tmp_path / "in.csv", rows[:1]), tmp_path / "known.csv")
+    assert report.notes == ()
+
+
+def test_blank_lines_are_told(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\n\nthe film was good\n")
+    report = predict_file(predictor, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert report.notes == ("1 blank line between the rows was skipped; rows are counted without them",)
 
 
 def test_blank_text_is_named_by_its_row(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +265,7 @@ def test_batches_without_any_label_fit_those_with(
     for limits in ([-9.0, 9.0], [9.0, -9.0]):  # none first, then all; and the other way round
         values = iter(limits)
         monkeypatch.setattr(
-            predictor, "logits", lambda texts, pairs, values=values: np.full((1, 2), next(values), np.float32)
+            predictor, "logits_of_tokens", lambda tokens, values=values: np.full((1, 2), next(values), np.float32)
         )
         predict_file(predictor, source, tmp_path / "out.parquet", overwrite=True)
         labels = [row["prediction"] for row in read(tmp_path / "out.parquet")]
@@ -301,6 +322,24 @@ def test_a_type_that_changes_on_the_way_is_refused_by_parquet(
         predict_file(predictor, source, tmp_path / "out.parquet")
     assert "Write .jsonl instead" in str(caught.value.hint)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_for_excel_a_file_begins_with_its_mark(predictor: Predictor, tmp_path: Path, suffix: str) -> None:
+    source = write(tmp_path / "in.jsonl", [{"text": "좋은 영화"}])
+    plain, marked = tmp_path / f"plain{suffix}", tmp_path / f"marked{suffix}"
+    predict_file(predictor, source, plain)
+    predict_file(predictor, source, marked, for_excel=True)
+    assert marked.read_bytes() == b"\xef\xbb\xbf" + plain.read_bytes()
+    assert read(marked) == read(plain), "textune itself reads both"
+
+
+def test_excel_opens_only_some_formats(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"text": "good"}])
+    with pytest.raises(
+        ConfigError, match=r"--excel: expected an --output that ends in \.csv or \.tsv, found '.*\.jsonl'"
+    ):
+        predict_file(predictor, source, tmp_path / "out.jsonl", for_excel=True)
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,16 @@ def test_results_do_not_depend_on_the_batch_size(text_run: Run) -> None:
         assert single.scores == pytest.approx(batched.scores, abs=1e-6)
 
 
+def test_several_threads_may_ask_one_predictor(text_run: Run) -> None:
+    """Long texts too: these are cut by the tokenizer, whose settings are shared as the model's are."""
+    predictor = Predictor.load(text_run, batch_size=2)
+    requests = [[*TEXTS[: 1 + number % 4], "film " * (10 + 40 * (number % 3))] for number in range(60)]
+    expected = [predictor.logits(texts) for texts in requests]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(predictor.logits, requests))
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 def test_precisions_that_are_not_known(text_run: Run) -> None:
     with pytest.raises(ConfigError, match="precision: expected auto, fp32, bf16, found 'fp16'"):
         Predictor.load(text_run, precision="fp16")
@@ -167,6 +178,10 @@ def test_batch_size_must_be_positive(text_run: Run) -> None:
         ([b"good"], "Text 1: expected a text or a pair of texts, found b'good'."),
         ([("good", "bad", "dull")], "Text 1: expected a text or a pair of texts"),
         ([("good", None)], "Text 1: expected a text or a pair of texts"),
+        (["good", "", "bad"], "Text 2: the text is empty."),
+        ([" \u3000\n"], "Text 1: the text is empty."),
+        (["a", "a \ud83d b"], "Text 2: half a surrogate pair, such as \\ud83d alone; it is no character."),
+        ([("good", "bad"), ("good", " ")], "Text 2: the second text is empty."),
         ([{"txt": "good"}], "Text 1: expected a text or a pair of texts, found {'txt': 'good'}."),
         ([{"text_pair": "good"}], "Text 1: expected a text or a pair of texts"),
         ([{"text": "good", "pair": "bad"}], "Text 1: expected a text or a pair of texts"),
@@ -216,8 +231,9 @@ def test_what_is_no_run(tmp_path: Path, name: str) -> None:
 
 def test_unfinished_run(text_run: Run, tmp_path: Path) -> None:
     shutil.copytree(text_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("model"))
-    with pytest.raises(CheckpointError, match="has no model yet: its training has not finished"):
+    with pytest.raises(CheckpointError, match="has no model yet: its training has not finished") as caught:
         Predictor.load(tmp_path / "run")
+    assert f"`textune train --resume {tmp_path / 'run'}`" in str(caught.value.hint)
 
 
 def test_an_encoder_without_a_head(tiny_checkpoint: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
@@ -20,6 +22,27 @@ def test_work_goes_on_meanwhile() -> None:
     background.collect()
     assert not background.is_working
     assert len(done) == 1 and done[0] is not threading.main_thread()
+
+
+@pytest.mark.usefixtures("signals_are_heard")
+def test_an_interrupted_wait_can_be_taken_up_again() -> None:
+    """After a Ctrl-C in it `Thread.join` takes the thread for ended (Python up to 3.12)."""
+    background, gate, done = Background(), threading.Event(), []
+
+    def job() -> None:
+        gate.wait(10)
+        done.append(True)
+
+    background.start(job)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        background.wait()
+    assert background.is_working
+    background.wait(0.01)
+    assert not done
+    gate.set()
+    background.wait()
+    assert done and not background.is_working
 
 
 def test_an_error_is_raised_once_where_it_is_collected() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -10,12 +11,20 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from textune.config import TrainingConfig
 from textune.errors import CheckpointError, OutputError, StorageError
-from textune.training.checkpoint import committed, load_weights, model_tensors, remove_old, save_checkpoint, verify
+from textune.training.checkpoint import (
+    begin_checkpoint,
+    committed,
+    load_optimizer,
+    load_weights,
+    model_tensors,
+    remove_old,
+    verify,
+)
 from textune.training.optimizer import build_optimizer
 from textune.training.state import TrainingState
 
@@ -31,6 +40,13 @@ def stepped() -> tuple[BertForSequenceClassification, torch.optim.AdamW]:
     model(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([1])).loss.backward()
     optimizer.step()
     return model, optimizer
+
+
+def save_checkpoint(root: Path, state: TrainingState, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Path:
+    """Commits the state at once and returns the folder."""
+    pending = begin_checkpoint(root, state, model, optimizer, copied=False)
+    pending.commit()
+    return pending.target
 
 
 def save(root: Path, step: int = 1) -> Path:
@@ -308,3 +324,76 @@ def test_every_file_is_synced_before_the_name(tmp_path: Path, monkeypatch: pytes
     assert {"model.safetensors", "optimizer.safetensors", "state.json"} < set(events[:position])
     assert events[position - 1].startswith(".step-1.tmp-"), "the folder's own entries, after the manifest"
     assert events[position + 1 :] == ["root"]
+
+
+class Counting(torch.optim.SGD):
+    """Counts its steps in a number, as transformers' older AdamW, and keeps a moment of another shape."""
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                state["count"] = state.get("count", 0) + 1
+                state["row"] = torch.ones(weight.shape[-1:])
+        super().step(closure)
+
+
+def counting(model: Any, **settings: Any) -> Counting:
+    return Counting(model.parameters(), **{"lr": 0.1, **settings})
+
+
+def test_numbers_settings_and_moments_of_another_shape(tmp_path: Path) -> None:
+    model = tiny_model()
+    optimizer = counting(model)
+    optimizer.step()
+    optimizer.param_groups[0] |= {"weight_decay": 0.5, "betas": (0.9, math.inf)}
+    folder = save_checkpoint(tmp_path, TrainingState(total_steps=2, step=1), model, optimizer)
+    for settings in (False, True):
+        other = counting(model, lr=0.3)
+        assert load_optimizer(folder, model, other, settings=settings) == []
+        (group,) = other.param_groups
+        assert group["lr"] == (0.1 if settings else 0.3)
+        assert (group["weight_decay"], group.get("betas")) == ((0.5, (0.9, math.inf)) if settings else (0, None))
+        for weight in model.parameters():
+            assert other.state[weight]["count"] == 1
+            assert torch.equal(other.state[weight]["row"], torch.ones(weight.shape[-1:]))
+
+
+def test_moments_of_another_training_are_refused(tmp_path: Path) -> None:
+    model = tiny_model()
+    folder = save_checkpoint(tmp_path, TrainingState(total_steps=2, step=1), model, counting(model))
+    halves = [{"params": list(model.bert.parameters())}, {"params": list(model.classifier.parameters())}]
+    with pytest.raises(CheckpointError, match=r"another training: expected 2 groups of parameters, found 1 group\."):
+        load_optimizer(folder, model, torch.optim.SGD(halves, lr=0.1), settings=True)
+    with pytest.raises(CheckpointError, match=r"another training: it trains 'bert\."):
+        load_optimizer(folder, model, torch.optim.SGD(model.classifier.parameters(), lr=0.1))
+
+
+def test_state_that_cannot_be_stored(tmp_path: Path) -> None:
+    model = tiny_model()
+    optimizer = counting(model)
+    optimizer.state[model.classifier.bias]["history"] = [torch.zeros(2)]
+    with pytest.raises(
+        CheckpointError, match="cannot hold the optimiser's state: .*history/classifier.bias: .* Tensor"
+    ):
+        save_checkpoint(tmp_path, TrainingState(total_steps=2, step=1), model, optimizer)
+    assert not list(tmp_path.iterdir())
+    optimizer = counting(model)
+    optimizer.state["all"]["count"] = 3
+    with pytest.raises(CheckpointError, match="cannot hold the optimiser's state: 'all' is no parameter"):
+        save_checkpoint(tmp_path, TrainingState(total_steps=2, step=1), model, optimizer)
+
+
+def test_a_checkpoint_without_settings_is_still_read(tmp_path: Path) -> None:
+    """As those were before settings were stored."""
+    model, optimizer = stepped()
+    folder = save_checkpoint(tmp_path, TrainingState(total_steps=2, step=1), model, optimizer)
+    tensors = load_file(folder / "optimizer.safetensors")
+    save_file(tensors, folder / "optimizer.safetensors")
+    other = build_optimizer(model, TrainingConfig(learning_rate=2e-3))
+    load_optimizer(folder, model, other, settings=True)
+    assert other.param_groups[0]["lr"] == 2e-3
+    assert torch.equal(other.state[model.classifier.weight]["exp_avg"], tensors["exp_avg/classifier.weight"])
+    save_file({name: torch.zeros(3) for name in tensors}, folder / "optimizer.safetensors")
+    with pytest.raises(CheckpointError, match="belongs to another training: it trains"):
+        load_optimizer(folder, model, other)

@@ -105,6 +105,18 @@ def test_torch_setting_is_restored(monkeypatch: pytest.MonkeyPatch, before: str)
         torch.set_float32_matmul_precision(old)
 
 
+def test_blocks_of_several_threads_may_overlap() -> None:
+    """The first to begin is not the last to end."""
+    before = torch.get_float32_matmul_precision()
+    one, other = (Arithmetic("fp32", mode, "", ()).in_force() for mode in ("fp32-onednn", "tf32"))
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == "high"
+    other.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == before
+
+
 def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"fp16 needs a CUDA device, found cpu\.\nUse --precision bf16"):
         choose("fp16", CPU)

@@ -105,6 +105,51 @@ def test_what_has_begun_is_committed_when_training_fails(tmp_path: Path, slow_di
     verify(setup.checkpoints / "step-3")
 
 
+class StopAtOnce(Callback):
+    """As a second Ctrl-C, while the first checkpoint is being written."""
+
+    def on_step(self, state: TrainingState) -> None:
+        if state.step == 3:
+            raise KeyboardInterrupt
+
+
+def test_what_has_begun_is_committed_when_training_is_stopped_at_once(tmp_path: Path, slow_disk: list[str]) -> None:
+    """The folder's lock is given back behind it, and nobody may be writing there then."""
+    setup = background(tmp_path, every=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(setup, callbacks=[StopAtOnce()])
+    assert committed(setup.checkpoints) == []
+    setup = background(tmp_path, every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(setup, callbacks=[StopAtOnce()])
+    assert committed(setup.checkpoints) == [2]
+
+
+def test_a_write_that_hangs_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that goes on in the same process has nothing to fear from it when it wakes up."""
+    network, hung = threading.Event(), []
+
+    def hang(tensors: Any, path: Path, **options: Any) -> None:
+        if not hung:
+            hung.append(threading.current_thread())
+            network.wait(60)
+        save_file(tensors, path, **options)
+
+    monkeypatch.setattr("safetensors.torch.save_file", hang)
+    monkeypatch.setattr("textune.training.saving.PATIENCE", 0.05)
+    with pytest.raises(KeyboardInterrupt):
+        train(background(tmp_path), callbacks=[StopAtOnce()])
+    assert hung[0].is_alive()
+    again = dataclasses.replace(background(tmp_path, every=3), background_bytes=None)
+    train(again)
+    network.set()
+    hung[0].join()
+    assert committed(again.checkpoints) == [9, 10]
+    for step in (9, 10):
+        verify(again.checkpoints / f"step-{step}")
+    assert [folder for folder in again.checkpoints.iterdir() if folder.name.startswith(".")] == []
+
+
 def test_an_interruption_waits_for_its_own(tmp_path: Path, slow_disk: list[str]) -> None:
     class Interrupt(Callback):
         def on_step(self, state: TrainingState) -> None:

@@ -10,6 +10,8 @@ from textune.errors import Interrupted
 from textune.training.signals import NAMES, StopSignals
 from textune.training.state import TrainingState
 
+pytestmark = pytest.mark.usefixtures("signals_are_heard")
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_becomes_a_request(name: str) -> None:
@@ -35,6 +37,20 @@ def test_the_first_counts_and_a_second_sigint_stops_at_once() -> None:
         assert signals.received == signal.SIGUSR1
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_whoever_started_it_ignores_stays_ignored(name: str) -> None:
+    """As `nohup` and `trap '' INT` in a shell do."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), number)
+            assert signals.received == 0
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_what_another_callback_asks_for_stays() -> None:

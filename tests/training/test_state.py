@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -47,6 +48,15 @@ def test_counts_evaluations_without_improvement() -> None:
 def test_json_gives_the_same_state() -> None:
     state = TrainingState(total_steps=9, step=3, epoch=1, seconds=1.25, best_value=0.1, best_step=2, stop_reason="x")
     assert TrainingState(**json.loads(json.dumps(state.as_json()))) == state
+
+
+def test_the_norm_of_a_gradient_that_overflowed_is_none_in_log_and_checkpoint() -> None:
+    state = TrainingState(total_steps=9)
+    state.note_update(loss=0.5, grad_norm=math.inf, learning_rate=1e-3, rows=8, seconds=0.1)
+    assert state.as_json()["grad_norm"] is None
+    record = state.close_window()
+    assert record["grad_norm"] is None
+    json.dumps(record, allow_nan=False)
 
 
 @pytest.mark.parametrize(

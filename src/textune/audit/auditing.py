@@ -15,6 +15,7 @@ from textune.audit.findings import KINDS, Audit, Finding, in_order
 from textune.audit.label_checks import LabelTable
 from textune.audit.near_duplicates import TextStore, near_groups
 from textune.audit.repeats import conflicts, exact, nearly, repeated, swapped
+from textune.audit.unknown import unknown
 from textune.audit.wording import count_of, percent
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ OTHER_SCRIPT_SHARE = 0.05
 _REPEATS = ("leaked_duplicates", "duplicates", "conflicting_labels")
 _PAIRS = ("leaked_swapped_pairs", "swapped_pairs")
 _NEAR = ("leaked_near_duplicates", "near_duplicates")
-_UNUSABLE = ("unreadable_rows", "empty_text", "missing_label", "wrong_label")
+_UNUSABLE = ("nothing_to_learn", "unreadable_rows", "empty_text", "missing_label", "wrong_label")
 _CLASSES = ("label_spelling", "label_imbalance", "rare_labels", "absent_labels")
+_TOKENS = ("truncated", "unknown_tokens")
 _TEXTS = ("very_long", "no_words", *ODD_CHARACTERS, "other_script")
 _KIND_OF_REASON = {
     "empty text": "empty_text",
@@ -44,17 +46,18 @@ _KIND_OF_REASON = {
 }
 
 
-def quick_audit(prepared: PreparedData, *, tokens: Mapping[str, TokenRows]) -> Audit:
-    """Looks for what costs a few microseconds per row: repeated rows, conflicts, labels, truncation.
+def quick_audit(prepared: PreparedData, *, tokens: Mapping[str, TokenRows], tokenizer: Any) -> Audit:
+    """Looks for what costs a few microseconds per row: repeated rows, conflicts, labels, truncation, unknown words.
 
     Args:
         tokens: the tokenised rows of the splits that are used.
+        tokenizer: what tokenised them.
     """
     started = time.perf_counter()
     rows = collect(_in_order(prepared), prepared.schema)
     labels = LabelTable(rows)
-    findings = [*_unusable(prepared), *_repeats(rows), *labels.findings(), *_truncated(rows, tokens)]
-    checked = (*_UNUSABLE, *_repeat_kinds(rows), *_label_kinds(labels), "truncated")
+    findings = [*_unusable(prepared), *_repeats(rows), *labels.findings(), *_of_tokens(rows, tokens, tokenizer)]
+    checked = (*_UNUSABLE, *_repeat_kinds(rows), *_label_kinds(labels), *_TOKENS)
     notes = ("near duplicates and odd characters are looked for by `textune inspect`",)
     return _audit(prepared, rows, labels, findings, checked, notes, tokens=tokens, started=started)
 
@@ -63,13 +66,14 @@ def full_audit(
     prepared: PreparedData,
     *,
     tokens: Mapping[str, TokenRows],
+    tokenizer: Any = None,
     folder: Path,
     suspects: Callable[[AuditedRows], Iterable[Finding]] | None = None,
 ) -> Audit:
     """Looks for everything.
 
     Args:
-        tokens: as for `quick_audit`; without any, truncation is not looked for.
+        tokens, tokenizer: as for `quick_audit`; without any, truncation and unknown words are not looked for.
         folder: where normalised texts are kept meanwhile.
         suspects: finds suspected label errors (`textune.audit.suspects`); None does not look for them.
     """
@@ -88,7 +92,7 @@ def full_audit(
         *_unusable(prepared),
         *_repeats(rows, near=groups),
         *labels.findings(),
-        *_truncated(rows, tokens),
+        *_of_tokens(rows, tokens, tokenizer),
         *_very_long(rows),
         *_odd_characters(rows, characters),
         *_other_scripts(rows, characters.scripts),
@@ -96,7 +100,7 @@ def full_audit(
     ]
     checked = (*_UNUSABLE, *_repeat_kinds(rows), *_NEAR, *_label_kinds(labels), *_TEXTS)
     checked += () if suspects is None else ("suspected_labels",)
-    checked += ("truncated",) if tokens else ()
+    checked += _TOKENS if tokens else ()
     notes = (f"near duplicates: texts that share at least 80 % of their pieces of {width} characters (Jaccard)",)
     return _audit(
         prepared,
@@ -203,6 +207,11 @@ def _unusable(prepared: PreparedData) -> Iterator[Finding]:
                 f"{count_of(count, total, split)} cannot be used: {reason}",
                 rows=np.array(numbers, np.int64),
             )
+
+
+def _of_tokens(rows: AuditedRows, tokens: Mapping[str, TokenRows], tokenizer: Any) -> Iterator[Finding]:
+    yield from _truncated(rows, tokens)
+    yield from unknown(rows, tokens, tokenizer)
 
 
 def _truncated(rows: AuditedRows, tokens: Mapping[str, TokenRows]) -> Iterator[Finding]:

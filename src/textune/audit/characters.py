@@ -81,7 +81,7 @@ class CharacterScan:
                 if _WORD.search(text) is None:
                     self._add("no_words", row, None)
         joined = sides[0] if texts[1] is None else [f"{a} {b}" for a, b in zip(*sides, strict=True)]
-        self._scripts.append(_main_scripts(joined))
+        self._scripts.append(main_scripts(joined))
         self.num_rows += len(joined)
 
     def _look_closer(self, row: int, text: str) -> None:
@@ -101,7 +101,8 @@ def count_scripts(scripts: NDArray[np.int64]) -> Counter[str]:
     return Counter(dict(sorted(named.items(), key=lambda item: -item[1])))
 
 
-def _main_scripts(texts: list[str]) -> NDArray[np.int64]:
+def main_scripts(texts: list[str]) -> NDArray[np.int64]:
+    """[num_texts] the place in `SCRIPTS` of the script that most letters of a text are of; 0 where it has none."""
     latin = SCRIPTS.index("Latin")
     result = np.array([latin if text.isascii() else -1 for text in texts], np.int64)
     others = np.flatnonzero(result < 0)

@@ -35,6 +35,9 @@ KINDS: dict[str, Kind] = {
     "empty_text": Kind("error", "empty texts", "Fill them in, or leave the rows out with --drop-bad-rows."),
     "missing_label": Kind("error", "missing labels", "Label the rows, or leave them out with --drop-bad-rows."),
     "wrong_label": Kind("error", "labels that are none", "Correct them: a label of the training data, or a number."),
+    "nothing_to_learn": Kind(
+        "error", "labels that are missing or all the same", "Training needs rows of at least two labels."
+    ),
     "leaked_duplicates": Kind(
         "error", "rows that stand in two splits", "Remove them from one of the splits: they are known when measured."
     ),
@@ -63,6 +66,9 @@ KINDS: dict[str, Kind] = {
         "warning", "labels that a cross-validated model contradicts", "Look at the first ones; correct what is wrong."
     ),
     "truncated": Kind("warning", "rows longer than --max-length", "Raise --max-length, or shorten the texts."),
+    "unknown_tokens": Kind(
+        "warning", "words that the tokenizer does not know", "Choose a checkpoint made for the language of the texts."
+    ),
     "very_long": Kind("warning", "texts far longer than the others", "See whether several were glued together."),
     "no_words": Kind("warning", "texts without a letter or digit", "See whether there was text once."),
     "control_characters": Kind("warning", "control characters", "Remove them; they come from broken files."),

@@ -67,7 +67,11 @@ class LabelTable:
 
     def findings(self) -> Iterator[Finding]:
         """All that is to say of the labels."""
-        train, *others = [name for name in self.rows.names if name in self.members]
+        train, *others = self.rows.names
+        if (nothing := self._nothing_to_learn(train)) is not None:
+            yield nothing
+            return
+        others = [name for name in others if name in self.members]
         if self.names:
             yield from self._spellings()
             yield from self._imbalance(train)
@@ -76,6 +80,20 @@ class LabelTable:
                 yield from self._absent(split)
         for split in others:
             yield from self._shift(train, split)
+
+    def _nothing_to_learn(self, train: str) -> Finding | None:
+        total = len(self.rows.splits[train])
+        if train not in self.members:
+            return Finding("nothing_to_learn", train, total, total, f"no row of {train} has a label")
+        members = self.members[train]
+        if self.rows.schema.problem_type == "multi_label_classification":
+            differ = members.shape[1] > 1
+        else:
+            differ = bool((members != members[0]).any())
+        if differ:
+            return None
+        label = quoted(self.names[int(self.counts(train).argmax())]) if self.names else f"{members[0]:g}"
+        return Finding("nothing_to_learn", train, total, total, f"{train} has no other label than {label}")
 
     def _spellings(self) -> Iterator[Finding]:
         alike: dict[str, list[int]] = {}
@@ -95,10 +113,13 @@ class LabelTable:
     def _imbalance(self, train: str) -> Iterator[Finding]:
         counts = self.counts(train)
         total = len(self.rows.splits[train])
-        most, least = int(counts.argmax()), int(np.where(counts >= FEW_ROWS, counts, total + 1).argmin())
+        most = int(counts.argmax())
+        others = [label for label in np.argsort(counts, kind="stable").tolist() if label != most]
+        # Rare labels are told of themselves, so that the smallest that is not rare is named, where there is one.
+        least = next((label for label in others if counts[label] >= FEW_ROWS), others[-1])
         single = self.rows.schema.problem_type == "single_label_classification"
-        ratio = counts[most] / max(counts[least], 1)
-        if ratio < LARGEST_RATIO and not (single and counts[most] >= MAJORITY_SHARE * total):
+        unequal = counts[least] >= FEW_ROWS and counts[most] >= LARGEST_RATIO * counts[least]
+        if not unequal and not (single and counts[most] >= MAJORITY_SHARE * total):
             return
         message = (
             f"{count_of(int(counts[most]), total, train)} have the label {quoted(self.names[most])}, "
@@ -113,7 +134,7 @@ class LabelTable:
         rare = np.flatnonzero((counts > 0) & (counts < FEW_ROWS))
         if len(rare):
             places = np.flatnonzero(self.members[train][:, rare].any(axis=1)) + self.rows.span(train).start
-            shown = listed([f"{self.names[label]} ({counts[label]})" for label in rare.tolist()])
+            shown = listed([self.names[label] for label in rare.tolist()], counts=counts[rare].tolist())
             what = f"have labels with fewer than {FEW_ROWS} training rows: {shown}"
             yield self.rows.finding("rare_labels", train, places, what)
 

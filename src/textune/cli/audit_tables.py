@@ -31,12 +31,12 @@ def print_audit(audit: Audit, *, limit: int) -> None:
         console.print(Text.assemble((f"{finding.severity:<8}", STYLES[finding.severity]), finding.message))
         for line in _lines(finding, limit=limit):
             console.print(Text(f"        {line}"), style="dim", soft_wrap=True)
-    clean = [KINDS[kind].title for kind in audit.checked if kind not in {finding.kind for finding in audit.findings}]
+    clean = set(audit.checked) - {finding.kind for finding in audit.findings}
     counts = ", ".join(
         counted(sum(finding.severity == severity for finding in audit.findings), severity) for severity in STYLES
     )
     console.print(Text(f"\nfound       {counts}"))
-    console.print(Text(f"not found   {'; '.join(clean) or 'nothing was clean'}"))
+    console.print(Text(f"not found   {len(clean)} of {counted(len(audit.checked), 'kind')} of defects looked for"))
     read = counted(audit.num_rows, "row")
     console.print(Text(f"time        {audit.seconds:.1f} s for {read}, reading and tokenising not counted"))
 

@@ -13,7 +13,7 @@ from textune.cli.options import config_flags
 @click.command()
 @click.argument("data")
 @config_flags(["validation", "test", "local_copy", "text", "text_pair", "label", "problem_type", "label_names"])
-@config_flags(["label_separator", "delimiter", "model", "seed"])
+@config_flags(["label_separator", "delimiter", "encoding", "model", "seed"])
 @click.option("--max-length", type=click.IntRange(min=4), metavar="N", help="Tokens after which a row is cut.")
 @click.option(
     "--label-errors", is_flag=True, help="Look for wrong labels as well, with the frozen model; takes longer."

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 import click
 
 from textune import __version__
+from textune.cli.output import Output
 from textune.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, Interrupted, TextuneError, did_you_mean
+from textune.streams import Unfailing
 
 # Name -> what it does. Each is the function of that name in textune.cli.NAME, imported only when it is called.
 COMMANDS = {
@@ -20,6 +22,7 @@ COMMANDS = {
     "evaluate": "Score a finished run on other labelled data.",
     "compare": "Say whether a run is better than another, or within noise.",
     "report": "Write a page about a run, or one that compares runs.",
+    "cache": "Show what textune keeps on this disk, or remove it.",
     "config": "Print every option with its meaning and default.",
     "doctor": "Print versions, cores and the measured speed of this machine.",
 }
@@ -35,6 +38,7 @@ Exit codes:
   70   an error of textune itself
   73   the output cannot be created
   74   writing failed half way, for example a full disk
+  129  training interrupted by SIGHUP (its terminal has gone); `textune train --resume RUN` goes on
   130  interrupted (Ctrl-C)
   138  training interrupted by SIGUSR1; `textune train --resume RUN` goes on
   143  training interrupted by SIGTERM; `textune train --resume RUN` goes on"""
@@ -88,20 +92,35 @@ def main() -> NoReturn:
     """Runs the command line and ends the process with the exit code of the table above."""
     # A fork after the tokenizer's threads have started makes it warn; textune starts its processes by spawning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    sys.exit(run(sys.argv[1:]))
+    output = Output(sys.stdout)
+    if sys.stdout is not None:  # it has not been closed
+        sys.stdout = cast(TextIO, output)
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, Unfailing(sys.stderr))
+    code = run(sys.argv[1:])
+    if sys.stdout is not None:
+        output.drop_rest()
+    if code == EXIT_INTERRUPTED:
+        # Python's own end takes seconds after a training, and aborts where a thread hangs in the write of a checkpoint.
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Runs the command line with these arguments and returns the exit code; errors go to standard error."""
     try:
         result = cli.main(arguments, prog_name="textune", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
     except click.ClickException as error:
         if _process() == 0:  # it is the same in all of them
             error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was committed before stays", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        interruption = error.__cause__ or error  # click hangs the one on the other
+        click.echo("\n".join(["interrupted", *map(str, interruption.args)]), err=True)
         return EXIT_INTERRUPTED
     except Interrupted as error:
         if _process() == 0:
@@ -110,9 +129,6 @@ def run(arguments: list[str]) -> int:
     except TextuneError as error:
         _say(error)
         return error.exit_code
-    except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has gone; click makes an exit of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if os.environ.get("TEXTUNE_DEBUG"):
             raise

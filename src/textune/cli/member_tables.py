@@ -7,6 +7,7 @@ from typing import Any
 
 from textune.cli.tables import figure, metric_text, print_scores, print_table
 from textune.display import MAX_METRICS
+from textune.evaluation.captions import captions
 from textune.evaluation.units import title
 from textune.repeats.folds import OUT_OF_FOLD, read_label_errors
 from textune.repeats.together import metrics_of, scored_splits
@@ -57,6 +58,8 @@ def _print_split(summary: Mapping[str, Any], split: str, *, of_seeds: bool) -> N
         rows.append(["standard deviation", *deviations])
         rows.append(["all rows together [95 % interval]", *(metric_text(name, together[name]) for name in names)])
     print_table([f"{split.replace('_', ' ')}, {together['num_rows']:,} rows", *map(title, names)], rows)
+    for line in captions({split: together}):
+        print(line)
 
 
 def _marked(member: Mapping[str, Any], kept: str) -> str:

@@ -17,6 +17,13 @@ from textune.data.wording import counted
 @click.option("--text", metavar="TEXT", help="Column with the text; that of training when not given.")
 @click.option("--text-pair", metavar="TEXT", help="Column with the second text; that of training when not given.")
 @click.option("--delimiter", metavar="TEXT", help="What separates the fields of a CSV file; found by itself.")
+@click.option(
+    "--encoding",
+    default="utf-8",
+    show_default=True,
+    metavar="TEXT",
+    help="Encoding of a text file that is not UTF-8, such as cp949.",
+)
 @click.option("--drop-bad-rows", is_flag=True, help="Leave out rows that cannot be read, and count them.")
 @click.option("--only-predictions", is_flag=True, help="Do not copy the input's columns to the output.")
 @scoring_flags
@@ -26,6 +33,7 @@ from textune.data.wording import counted
     metavar="TEXT",
     help="From which score on a label is given: f1, precision:0.9 or recall:0.95 as chosen on validation, or a score.",
 )
+@click.option("--excel", is_flag=True, help="Write a CSV or TSV file that Excel opens with all letters right.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 @click.option("--quiet", is_flag=True, help="Show errors and nothing else.")
 def predict(
@@ -35,6 +43,7 @@ def predict(
     text: str | None,
     text_pair: str | None,
     delimiter: str | None,
+    encoding: str,
     drop_bad_rows: bool,
     only_predictions: bool,
     batch_size: int,
@@ -42,6 +51,7 @@ def predict(
     precision: str,
     calibrated: bool,
     threshold: str | None,
+    excel: bool,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -60,7 +70,7 @@ def predict(
     from textune.serving.predictor import Predictor
 
     source, target = existing_file(input), Path(output)
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, for_excel=excel)
     display = Display() if quiet else default_display()
     set_threads()
     try:
@@ -76,8 +86,10 @@ def predict(
             display.note(f"arithmetic: {predictor.arithmetic.reason}")
         if calibrated:
             display.note(f"temperature: {predictor.decision.temperature:.3f}")
-        if predictor.decision.thresholds is not None:
-            display.note(f"threshold: {', '.join(f'{value:.3f}' for value in predictor.decision.thresholds)}")
+        decision = predictor.decision
+        if decision.thresholds is not None:
+            of = "" if decision.threshold_temperature == decision.temperature else " of the scores before calibration"
+            display.note(f"threshold: {', '.join(f'{value:.3f}' for value in decision.thresholds)}{of}")
         with display.progress(f"predicting {source.name}", None) as advance:
             report = predict_file(
                 predictor,
@@ -86,8 +98,10 @@ def predict(
                 text=text,
                 text_pair=text_pair,
                 delimiter=delimiter,
+                encoding=encoding,
                 drop_bad_rows=drop_bad_rows,
                 input_columns=not only_predictions,
+                for_excel=excel,
                 overwrite=overwrite,
                 on_progress=advance,
             )

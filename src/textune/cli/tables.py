@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textune.evaluation.captions import captions
 from textune.evaluation.units import title, value_text
 from textune.run import Run
 
 # Wide enough for several splits; terminals wrap, pipes do not.
 PIPE_WIDTH = 160
+SHOWN_LABELS = 20
+"""Labels whose figures are printed; more fill screens."""
 
 
 def print_scores(splits: Mapping[str, Mapping[str, Any]]) -> None:
@@ -33,18 +36,24 @@ def print_scores(splits: Mapping[str, Mapping[str, Any]]) -> None:
     reasons = {
         f"{name} is undefined: {entry['undefined']}" for name, entry in _all_entries(splits) if "undefined" in entry
     }
-    for reason in sorted(reasons):
-        print(reason)
+    for line in (*sorted(reasons), *captions(splits)):
+        print(line)
     last, scores = list(splits.items())[-1]
     if scores.get("per_class"):
         columns = ["precision", "recall", "f1"]
+        labels = list(scores["per_class"].items())
+        shown = labels
+        if len(labels) > SHOWN_LABELS:
+            shown = sorted(labels, key=lambda item: -item[1]["support"])[:SHOWN_LABELS]
         print_table(
             [f"label ({last})", *map(title, columns), "rows"],
             [
                 [name, *(_class_text(figures, column) for column in columns), f"{figures['support']:,}"]
-                for name, figures in scores["per_class"].items()
+                for name, figures in shown
             ],
         )
+        if len(shown) < len(labels):
+            print(f"the {len(shown)} most frequent of {len(labels):,} labels; --json prints all")
 
 
 def print_run(run: Run) -> None:
@@ -56,6 +65,8 @@ def print_run(run: Run) -> None:
         print_scores(splits)
     early = f", stopped: {training['stop_reason']}" if training["stop_reason"] else ""
     chosen = f"best by {selected['metric']} on {selected['split']}" if selected["weights"] == "best" else "the last"
+    if selected.get("failed"):
+        print(f"failed    this model has learned nothing: {selected['failed']}")
     if selected.get("note"):
         print(f"note      {selected['note']}")
     print(

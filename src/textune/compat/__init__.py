@@ -3,12 +3,14 @@
 >>> from textune.compat import AutoTokenizer, TrainingArguments, evaluate, load_dataset
 
 The names are loaded when they are first used: importing this package imports neither torch nor transformers. Those
-that textune takes as they are come from transformers itself.
+that textune takes as they are come from transformers itself; so does every other public name of it, such as
+`HfArgumentParser`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +69,11 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("textune.compat.evaluate")
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    # Python itself asks for names such as `__path__`, and for modules of this package before it imports them.
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is None:
+        transformers = importlib.import_module("transformers")
+        if hasattr(transformers, name):
+            return getattr(transformers, name)
     raise AttributeError(f"module 'textune.compat' has no attribute {name!r}")
 
 

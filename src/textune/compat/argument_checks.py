@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textune.compat.argument_fields import NO_EFFECT, REFUSED
+from textune.compat.argument_fields import BY_METRIC, NO_EFFECT, REFUSED
 from textune.compat.argument_table import Argument, arguments_table
 from textune.errors import did_you_mean
 
@@ -135,6 +135,8 @@ def _wrong_intervals(values: dict[str, Any]) -> Iterator[str]:
 
 def _wrong_best_model(values: dict[str, Any]) -> Iterator[str]:
     evaluate, save = values["eval_strategy"], values["save_strategy"]
+    if values["lr_scheduler_type"] == BY_METRIC and evaluate == "no":
+        yield f"lr_scheduler_type={BY_METRIC!r} needs an eval_strategy that is not 'no': it follows a metric."
     if save == "best" and evaluate == "no":
         yield "save_strategy='best' needs an eval_strategy that is not 'no': without evaluations none is the best."
     if not values["load_best_model_at_end"] or save == "best":

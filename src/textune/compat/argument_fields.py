@@ -69,6 +69,7 @@ def refused(instead: str) -> Decision:
 INTERVALS = ("no", "steps", "epoch")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 LOG_LEVELS = ("debug", "detail", "info", "warning", "error", "critical", "passive")
+BY_METRIC = "reduce_lr_on_plateau"
 SCHEDULES = (
     "linear",
     "cosine",
@@ -80,6 +81,7 @@ SCHEDULES = (
     "cosine_with_min_lr",
     "cosine_warmup_with_min_lr",
     "warmup_stable_decay",
+    BY_METRIC,
 )
 
 _OWN_OPTIMIZER = "Give the Trainer your own: optimizers=(optimizer, None)."
@@ -122,8 +124,7 @@ class ArgumentFields:
         honoured(
             "Shape of the learning rate.",
             choices=SCHEDULES,
-            instead="A schedule that follows a metric is none of them: use 'linear' or 'cosine', and "
-            "EarlyStoppingCallback to stop.",
+            instead="Give the Trainer your own: optimizers=(optimizer, schedule).",
         ),
     ] = "linear"
     lr_scheduler_kwargs: Annotated[
@@ -137,8 +138,8 @@ class ArgumentFields:
     optim: Annotated[
         str,
         honoured(
-            "AdamW, by any of these names.",
-            choices=("adamw_torch_fused", "adamw_torch", "adamw_hf"),
+            "AdamW by any of the first three names, or another with transformers' defaults.",
+            choices=("adamw_torch_fused", "adamw_torch", "adamw_hf", "sgd", "adafactor", "rmsprop", "adagrad"),
             instead=_OWN_OPTIMIZER,
         ),
     ] = "adamw_torch_fused"
@@ -289,8 +290,8 @@ class ArgumentFields:
     enable_jit_checkpoint: Annotated[
         bool,
         honoured(
-            "SIGTERM, SIGINT and SIGUSR1 finish the step, save a checkpoint and end the script with 128 + the signal's "
-            "number; a second SIGINT ends it at once."
+            "SIGTERM, SIGINT, SIGUSR1 and SIGHUP finish the step, save a checkpoint and end the script with 128 + the "
+            "signal's number; a second SIGINT ends it at once."
         ),
     ] = False
 
@@ -422,7 +423,6 @@ class ArgumentFields:
     fsdp_transformer_layer_cls_to_wrap: Annotated[str | None, refused(_FSDP)] = None
     tp_size: Annotated[int | None, refused(_FSDP)] = 0
     mp_parameters: Annotated[str, refused("SageMaker's model parallelism is not used.")] = ""
-    adafactor: Annotated[bool, refused(_OWN_OPTIMIZER)] = False
     use_legacy_prediction_loop: Annotated[bool, no_effect("there is one prediction loop")] = False
     push_to_hub_model_id: Annotated[str | None, no_effect(_HUB_ONLY)] = None
     push_to_hub_organization: Annotated[str | None, no_effect(_HUB_ONLY)] = None

@@ -79,6 +79,7 @@ RENAMED: dict[str, Renamed] = {
             text="True: `train_sampling_strategy='group_by_length'`.",
             alias=False,
         ),
+        Renamed("adafactor", "optim", default=False, text="True: `optim='adafactor'`.", alias=False),
         Renamed(
             "include_inputs_for_metrics",
             "include_for_metrics",

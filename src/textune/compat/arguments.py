@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from textune.compat.argument_checks import problems_of, without_effect
-from textune.compat.argument_fields import TRACKERS
+from textune.compat.argument_fields import BY_METRIC, TRACKERS
 from textune.compat.argument_setters import ArgumentSetters
 from textune.compat.argument_table import RENAMED, Renamed, arguments_table, known_names
 from textune.environment import find_device
@@ -100,7 +100,7 @@ def _as_today(row: Renamed, value: Any, given: Any) -> Any:
     if row.new == "include_for_metrics":
         others = [item for item in given if item != "inputs"]
         return [*others, "inputs"] if value else others
-    meant = {"eval_strategy": "steps", "train_sampling_strategy": "group_by_length"}[row.new]
+    meant = {"eval_strategy": "steps", "train_sampling_strategy": "group_by_length", "optim": "adafactor"}[row.new]
     return meant if value else default
 
 
@@ -196,7 +196,8 @@ class TrainingArguments(ArgumentSetters, metaclass=_TakesOlderNames):
             self.do_eval = True
         if self.eval_strategy == "steps" and not self.eval_steps:
             self.eval_steps = self.logging_steps
-        if self.load_best_model_at_end and self.metric_for_best_model is None:
+        needs_metric = self.load_best_model_at_end or self.lr_scheduler_type == BY_METRIC
+        if needs_metric and self.metric_for_best_model is None:
             self.metric_for_best_model = "loss"
         if self.greater_is_better is None and isinstance(self.metric_for_best_model, str):
             self.greater_is_better = not self.metric_for_best_model.endswith("loss")

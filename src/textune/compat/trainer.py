@@ -60,7 +60,7 @@ from textune.compat.trainer_checks import (
 )
 from textune.compat.trainer_data import own_batches
 from textune.compat.trainer_evaluation import TrainerEvaluation
-from textune.compat.trainer_steps import ThisProcess
+from textune.compat.trainer_facts import ThisProcess
 from textune.compat.trainer_work import choose_work
 from textune.errors import ConfigError, TrainingError, did_you_mean
 from textune.files import storage_errors

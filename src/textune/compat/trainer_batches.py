@@ -1,11 +1,15 @@
-"""What a collator may not return."""
+"""What a collator may not return, and labels as losses take them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from textune.compat.trainer_checks import is_text_classifier
 from textune.errors import DataError
+from textune.models.losses import MULTI_LABEL
 
 # What a model takes as tensors, whatever else a script's own model may take as lists.
 _TENSORS = ("input_ids", "attention_mask", "token_type_ids", "labels")
@@ -42,6 +46,19 @@ def require_tensors(batch: Any) -> None:
             "model's arguments.",
             hint="DataCollatorWithPadding(tokenizer) makes one out of tokenised rows.",
         )
+
+
+def with_labels_as_taken(batch: Any, model: Any) -> Any:
+    """The batch with labels of the type that a classifier's loss takes: 0 and 1 for each of several labels as
+    decimals, truth values as whole numbers."""
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or not is_text_classifier(model):
+        return batch
+    if model.config.problem_type == MULTI_LABEL or labels.shape[1:] == (model.config.num_labels,):
+        labels = labels.float()
+    elif labels.dtype == torch.bool:
+        labels = labels.long()
+    return type(batch)({**batch, "labels": labels})  # type: ignore[call-arg]
 
 
 def _is_text(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.integrations import get_reporting_integration_callbacks
 
-from textune.compat.trainer_checkpoints import note_best_checkpoint
+from textune.compat.trainer_checkpoints import note_best_checkpoint, require_storable
 from textune.compat.trainer_evaluation import metric_value
+from textune.compat.trainer_facts import as_taken
 from textune.errors import Interrupted, UnavailableError
 from textune.training.callbacks import Callback, Record
 from textune.training.signals import StopSignals
@@ -109,6 +111,7 @@ class EventBridge(Callback):
         self.last_logged_step = 0
         self.total_loss = 0.0
         self.begin = time.time()
+        self._is_storable = False
 
     def on_train_begin(self, state: TrainingState) -> None:
         self.engine = state
@@ -127,6 +130,9 @@ class EventBridge(Callback):
         self._tell("on_pre_optimizer_step")
 
     def on_update(self, state: TrainingState) -> None:
+        if not self._is_storable:  # many optimisers have no state before their first update
+            require_storable(self.trainer)
+            self._is_storable = True
         self._tell("on_optimizer_step")
         if not isinstance(self.trainer.lr_scheduler, _BY_METRIC):
             self.trainer.lr_scheduler.step()
@@ -159,11 +165,11 @@ class EventBridge(Callback):
         steps = state.step - self.last_logged_step
         logs = {
             "loss": self.loss_since_log / steps,
-            "grad_norm": record["grad_norm"],
+            "grad_norm": math.inf if record["grad_norm"] is None else record["grad_norm"],  # fp16 overflowed
             "learning_rate": record["learning_rate"],
         }
         self.loss_since_log, self.last_logged_step = 0.0, state.step
-        self.trainer.log(logs, self.begin)
+        self.trainer.log(*as_taken(self.trainer.log, logs, self.begin))
         self._hand_over()
 
     def evaluate(self) -> dict[str, Any]:

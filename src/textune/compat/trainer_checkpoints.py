@@ -11,16 +11,14 @@ OUTPUT_DIR/checkpoint-N/   the files of textune.training.checkpoint, and
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.compat.arguments import TrainingArguments
 from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, did_you_mean
-from textune.files import read_json, replacing_folder, storage_errors, write_json, write_text
+from textune.files import read_json, remove_folder, replacing_folder, storage_errors, write_json, write_text
 from textune.training.checkpoint import (
     CheckpointFolders,
     committed,
@@ -28,8 +26,11 @@ from textune.training.checkpoint import (
     load_optimizer,
     load_weights,
     model_tensors,
+    optimizer_file,
+    optimizer_values,
     verify,
 )
+from textune.training.plain_values import from_plain, to_plain
 from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def checkpoint_folders(trainer: Trainer, bridge: EventBridge) -> CheckpointFolde
             progress = {
                 "loss_since_log": bridge.loss_since_log,
                 "last_logged_step": bridge.last_logged_step,
-                "schedule": _schedule_state(trainer.lr_scheduler),
+                "schedule": schedule_state(trainer.lr_scheduler),
                 "fp32_mode": trainer.arithmetic.fp32_mode,
                 "scaler": None if trainer.scaler is None else trainer.scaler.state_dict(),
                 "processes": trainer.processes.world_size,
@@ -102,14 +103,24 @@ def _callback_states(trainer: Trainer) -> dict[str, Any]:
     return {name: found[0] if len(found) == 1 else found for name, found in states.items()}
 
 
-def _schedule_state(schedule: Any) -> dict[str, Any] | None:
-    """The schedule's state where it is plain values; None where training could not go on with it."""
-    state = schedule.state_dict()
-    try:
-        json.dumps(state, allow_nan=False)
-    except (TypeError, ValueError):
-        return None
-    return dict(state)
+def schedule_state(schedule: Any) -> Any:
+    """The schedule's state as JSON.
+
+    Raises:
+        CheckpointError: there is something in it that cannot be stored.
+    """
+    return to_plain(schedule.state_dict(), name=f"the state of {type(schedule).__name__}")
+
+
+def require_storable(trainer: Trainer) -> None:
+    """Looks early whether the checkpoints of a training can hold what is needed to go on from them.
+
+    Raises:
+        CheckpointError: optimiser or schedule have something that cannot be stored.
+    """
+    if trainer.args.save_strategy != "no" and not trainer.args.save_only_model:
+        optimizer_values(trainer.model, trainer.optimizer)
+        schedule_state(trainer.lr_scheduler)
 
 
 def remove_old_checkpoints(root: Path, *, limit: int | None, best: int | None) -> None:
@@ -126,7 +137,7 @@ def remove_old_checkpoints(root: Path, *, limit: int | None, best: int | None) -
             kept.add(step)
     for step in steps:
         if step not in kept:
-            shutil.rmtree(folders.folder(root, step))
+            remove_folder(folders.folder(root, step))
 
 
 def save_model(trainer: Trainer, folder: Path) -> None:
@@ -221,8 +232,8 @@ def resume(
     from transformers.trainer_callback import TrainerState
 
     _require_same_place(trainer.args, folder)
+    optimizer_file(folder)
     load_weights(folder, trainer.model)
-    load_optimizer(folder, trainer.model, trainer.optimizer)
     progress = read_json(folder / _PROGRESS_FILE)
     then, now = progress.get("processes", 1), trainer.processes.world_size
     if then != now:
@@ -234,14 +245,16 @@ def resume(
         trainer.scaler.load_state_dict(progress["scaler"])
     if progress["schedule"] is None:
         raise CheckpointError(
-            f"{str(folder)!r}: a {type(trainer.lr_scheduler).__name__} cannot be gone on with: its state is no plain "
-            "values.",
+            f"{str(folder)!r}: an earlier textune could not store the state of a "
+            f"{type(trainer.lr_scheduler).__name__}.",
             hint="Use lr_scheduler_type, or start anew with the checkpoint's model.",
         )
-    trainer.lr_scheduler.load_state_dict(progress["schedule"])
+    trainer.lr_scheduler.load_state_dict(from_plain(progress["schedule"]))
+    # A checkpoint's own learning rates come over these; those of earlier textunes have none.
     rates = trainer.lr_scheduler.get_last_lr()
     for group, rate in zip(trainer.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
+    load_optimizer(folder, trainer.model, trainer.optimizer, settings=True)
     bridge.loss_since_log, bridge.last_logged_step = progress["loss_since_log"], progress["last_logged_step"]
     measured = {item.name for item in trainer.arithmetic.measurements}
     if progress["fp32_mode"] in measured:  # the same bits, whatever a new measurement finds to be faster
@@ -260,8 +273,8 @@ def resume(
         setattr(trainer.state, name, getattr(kept, name))
     if trainer.args.restore_callback_states_from_checkpoint:
         _restore_callbacks(trainer)
-    values = read_json(folder / "state.json")
-    state = TrainingState(**{**values, "total_steps": total_steps, "stop_reason": None})
+    state = TrainingState.from_json(read_json(folder / "state.json"))
+    state.total_steps, state.stop_reason = total_steps, None
     if state.step_in_epoch >= steps_per_epoch:
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
     return state

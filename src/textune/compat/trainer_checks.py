@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import DataCollatorWithPadding
+from transformers import DataCollatorWithPadding, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.trainer_pt_utils import LabelSmoother
 from transformers.trainer_utils import has_length
 
 from textune.compat.arguments import TrainingArguments
-from textune.compat.trainer_data import require_labels
-from textune.errors import ConfigError
+from textune.compat.trainer_data import NotTextError, label_values, read_labels, require_labels, stand_for_none
+from textune.errors import ConfigError, DataError
 from textune.models.losses import MULTI_LABEL, REGRESSION
 
 if TYPE_CHECKING:
@@ -22,34 +23,14 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# Methods of transformers' Trainer that a script may have overridden and that nothing here would ever call.
-_NEVER_CALLED = (
-    "_clip_grad_norm",
-    "_determine_best_metric",
-    "_evaluate",
-    "_get_dataloader",
-    "_get_eval_sampler",
-    "_get_num_items_in_batch",
-    "_inner_training_loop",
-    "_load_best_model",
-    "_load_from_checkpoint",
-    "_load_optimizer_and_scheduler",
-    "_load_rng_state",
-    "_maybe_log_save_evaluate",
-    "_move_model_to_device",
-    "_run_epoch",
-    "_save",
-    "_save_checkpoint",
-    "_save_optimizer_and_scheduler",
-    "_save_rng_state",
-    "_wrap_model",
-    "autocast_smart_context_manager",
-    "create_accelerator_and_postprocess",
-    "get_batch_samples",
+# Methods of the Trainer of transformers 4, which that of 5 has no more.
+_OF_TRANSFORMERS_4 = {
+    "_gather_and_numpify",
+    "_nested_gather",
+    "_rotate_checkpoints",
+    "_sorted_checkpoints",
     "prediction_loop",
-    "set_initial_training_values",
-    "store_flos",
-)
+}
 
 
 def constructor_problems(trainer: Trainer, model: Any) -> list[str]:
@@ -70,10 +51,21 @@ def constructor_problems(trainer: Trainer, model: Any) -> list[str]:
         problems.append("optimizers and optimizer_cls_and_kwargs are both given; give one of them.")
     problems += [
         f"{type(trainer).__name__} overrides {name}, which textune's Trainer does not call."
-        for name in _NEVER_CALLED
-        if hasattr(type(trainer), name)
+        for name in never_called(type(trainer))
     ]
     return problems + _data_problems(trainer)
+
+
+def never_called(kind: type[Trainer]) -> list[str]:
+    """Methods of transformers' Trainer that a subclass overrides and that textune's Trainer does not have."""
+    from textune.compat.trainer import Trainer as Ours
+
+    own = [name for name in dir(kind) if not hasattr(Ours, name)]
+    if not own:  # the import takes most of a second
+        return []
+    from transformers.trainer import Trainer as Theirs
+
+    return [name for name in own if name in _OF_TRANSFORMERS_4 or callable(getattr(Theirs, name, None))]
 
 
 def _data_problems(trainer: Trainer) -> list[str]:
@@ -171,10 +163,10 @@ def check_callables(trainer: Trainer, data_collator: Any) -> None:
 
 def check_data(trainer: Trainer, *, default_collator: bool) -> None:
     """Whether the rows have labels, where nothing of the script's own could make them: those to train on, and those
-    that metrics will be computed on while training.
+    that metrics will be computed on while training; and whether a classifier has outputs for them.
 
     Raises:
-        DataError: they have none, or texts as labels.
+        DataError: they have none, texts as labels, or such as the model has no output for.
     """
     own = any(trainer.has_own(name) for name in ("compute_loss", "training_step", "get_train_dataloader"))
     plain = default_collator or type(trainer.data_collator) is DataCollatorWithPadding
@@ -183,9 +175,36 @@ def check_data(trainer: Trainer, *, default_collator: bool) -> None:
         return
     if trainer.train_dataset is not None:
         require_labels(trainer.train_dataset, label_names=trainer.label_names, what="train_dataset")
-    if trainer.args.eval_strategy == "no" or trainer.compute_metrics is None or trainer.has_own("evaluate"):
+        _check_label_values(trainer, trainer.train_dataset, what="train_dataset")
+    own = any(trainer.has_own(name) for name in ("evaluate", "evaluation_loop", "get_eval_dataloader"))
+    if trainer.args.eval_strategy == "no" or own:
         return
     several = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {None: trainer.eval_dataset}
     for name, dataset in several.items():
         what = "eval_dataset" if name is None else f"eval_dataset {name!r}"
-        require_labels(dataset, label_names=trainer.label_names, what=what)
+        if trainer.compute_metrics is not None:
+            require_labels(dataset, label_names=trainer.label_names, what=what)
+        _check_label_values(trainer, dataset, what=what)
+
+
+def _check_label_values(trainer: Trainer, dataset: Any, *, what: str) -> None:
+    found = label_values(dataset, label_names=trainer.label_names) if is_text_classifier(trainer.model) else None
+    if found is None:
+        return
+    if what != "train_dataset" and stand_for_none(found[1]):
+        if trainer.compute_metrics is not None:
+            raise DataError(
+                f"{what}: {found[0]!r} is -1 or empty in all rows, which stands for no label; compute_metrics needs "
+                "them.",
+                hint="Evaluate on a split with labels: in GLUE, 'validation'.",
+            )
+        return
+    config = trainer.model.config
+    with contextlib.suppress(NotTextError):
+        read_labels(found[1], num_labels=config.num_labels, problem_type=config.problem_type, what=what)
+
+
+def is_text_classifier(model: Any) -> bool:
+    """Whether it is one of transformers' own, not changed by a subclass."""
+    name, built_in = type(model).__name__, type(model).__module__.startswith("transformers.models.")
+    return isinstance(model, PreTrainedModel) and built_in and name.endswith("ForSequenceClassification")

@@ -7,6 +7,7 @@ The order is that of transformers 5 with accelerate: a random permutation from a
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ from textune.training.parallel import Processes
 
 LABEL_COLUMNS = ("labels", "label", "label_ids")
 """Where transformers' collators look for labels; they all become `labels`."""
+
+LEFT_OUT = -100
+"""The label of rows that torch's cross entropy leaves out."""
+
+_logger = logging.getLogger(__name__)
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
@@ -149,8 +155,15 @@ def is_arrow_dataset(dataset: Any) -> bool:
     return module is not None and isinstance(dataset, module.Dataset)
 
 
+def _is_transformed(dataset: Any) -> bool:
+    """Whether its rows are made by `with_transform` while they are read, and may have other columns than the file."""
+    return is_arrow_dataset(dataset) and dataset.format["type"] == "custom"
+
+
 def column_names(dataset: Any) -> list[str] | None:
     """Columns of a data set, or the keys of its first row; None where they cannot be known without reading it."""
+    if _is_transformed(dataset):
+        return None
     names = getattr(dataset, "column_names", None)
     if names is not None:
         return list(names)
@@ -168,8 +181,8 @@ def require_labels(dataset: Any, *, label_names: Sequence[str], what: str) -> No
     names = column_names(dataset)
     if names is None:
         return
-    found = [name for name in (*label_names, *LABEL_COLUMNS) if name in names]
-    if not found:
+    found = _label_column(names, label_names)
+    if found is None:
         near = next(filter(None, (did_you_mean(name, LABEL_COLUMNS) for name in names)), "")
         listed = ", ".join(names) or "no column"
         raise DataError(
@@ -177,12 +190,43 @@ def require_labels(dataset: Any, *, label_names: Sequence[str], what: str) -> No
             hint="Rename the column, for example dataset.rename_column('NAME', 'label').",
         )
     can_look = is_arrow_dataset(dataset) or isinstance(dataset, (list, tuple))
-    first = dataset[0][found[0]] if can_look and len(dataset) else None
+    first = dataset[0][found] if can_look and len(dataset) else None
     if isinstance(first, str):
         raise DataError(
-            f"{what}: column {found[0]!r} holds text ({first!r} in row 1); the model needs numbers.",
-            hint=f"Number the labels, for example dataset.class_encode_column({found[0]!r}).",
+            f"{what}: column {found!r} holds text ({first!r} in row 1); the model needs numbers.",
+            hint=f"Number the labels, for example dataset.class_encode_column({found!r}).",
         )
+
+
+def _label_column(names: Sequence[str], label_names: Sequence[str]) -> str | None:
+    return next((name for name in (*label_names, *LABEL_COLUMNS) if name in names), None)
+
+
+def label_values(dataset: Any, *, label_names: Sequence[str]) -> tuple[str, pa.ChunkedArray] | None:
+    """Name and values of the column of labels; None where there is none, or reading it would read whole rows."""
+    name = _label_column(column_names(dataset) or [], label_names)
+    if name is None or not (is_arrow_dataset(dataset) or isinstance(dataset, (list, tuple))):
+        return None
+    try:
+        return name, _table(dataset, [name])[name]
+    except NotTextError:
+        return None
+
+
+def without_placeholder_labels(dataset: Any, *, label_names: Sequence[str], what: str) -> Any:
+    """The data set without its labels where all are missing or -1, as in the test splits of GLUE."""
+    found = label_values(dataset, label_names=label_names) if is_arrow_dataset(dataset) else None
+    if found is None or not stand_for_none(found[1]):
+        return dataset
+    _logger.info("The %s data have no labels: %r is -1 or empty in all rows.", what, found[0])
+    return dataset.remove_columns(found[0])
+
+
+def stand_for_none(labels: pa.ChunkedArray) -> bool:
+    """Whether there are rows, and all their labels are missing or -1."""
+    if not pa.types.is_integer(labels.type) and not pa.types.is_null(labels.type):
+        return False
+    return bool(len(labels)) and pc.all(pc.equal(pc.fill_null(labels.cast(pa.int64()), -1), -1)).as_py()
 
 
 def row_lengths(dataset: Any, *, length_column: str, input_name: str) -> list[int]:
@@ -228,13 +272,15 @@ def text_rows(dataset: Any, *, accepted: Sequence[str], num_labels: int, problem
     table = _table(dataset, used)
     if "attention_mask" in inputs and len(table) and pc.min(_flat(table["attention_mask"])).as_py() == 0:
         raise NotTextError("the rows have been padded already")
-    labels, found = _labels(table[label_columns[0]], num_labels=num_labels, problem_type=problem_type)
+    labels, found = read_labels(
+        table[label_columns[0]], num_labels=num_labels, problem_type=problem_type, what="train_dataset"
+    )
     return TextRows(TokenRows(_tokens(table, inputs)), labels, found)
 
 
 def _table(dataset: Any, names: list[str]) -> pa.Table:
     if is_arrow_dataset(dataset):
-        if dataset.format["type"] == "custom":
+        if _is_transformed(dataset):
             raise NotTextError("the training data are made by a transform while they are read")
         table: pa.Table = dataset.select_columns(names).with_format("arrow")[:]
         return table
@@ -267,11 +313,18 @@ def _tokens(table: pa.Table, inputs: list[str]) -> pa.Table:
     return pa.table(columns)
 
 
-def _labels(column: pa.ChunkedArray, *, num_labels: int, problem_type: str | None) -> tuple[npt.NDArray[Any], str]:
-    """Labels and problem type, as the model's `forward` would settle it on the first batch."""
+def read_labels(
+    column: pa.ChunkedArray, *, num_labels: int, problem_type: str | None, what: str
+) -> tuple[npt.NDArray[Any], str]:
+    """Labels and problem type, as the model's `forward` would settle it on the first batch.
+
+    Raises:
+        NotTextError: labels that the engine's own loss is not for.
+        DataError: labels that the model has no output for, or none.
+    """
     if column.null_count:
         rows = [row + 1 for row, missing in enumerate(column.is_null().to_pylist()) if missing]
-        raise DataError(f"train_dataset: {first_rows(rows)} {'has' if len(rows) == 1 else 'have'} no label.")
+        raise DataError(f"{what}: {first_rows(rows)} {'has' if len(rows) == 1 else 'have'} no label.")
     is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
     is_whole = pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
     if problem_type is None:
@@ -284,14 +337,24 @@ def _labels(column: pa.ChunkedArray, *, num_labels: int, problem_type: str | Non
         return column.cast(pa.float32()).to_numpy(), problem_type
     elif problem_type == SINGLE_LABEL and is_whole:
         labels = column.cast(pa.int64()).to_numpy()
-        if len(labels) and labels.min() < 0:
-            raise NotTextError("some labels are below zero, which leaves their rows out of the loss")
-        wrong = np.flatnonzero(labels >= num_labels)
+        left_out = labels == LEFT_OUT
+        wrong = np.flatnonzero((labels >= num_labels) | ((labels < 0) & ~left_out))
         if len(wrong):
             raise DataError(
-                f"train_dataset: label {labels[wrong[0]]} in {first_rows([int(row) + 1 for row in wrong])}; the model "
+                f"{what}: label {labels[wrong[0]]} in {first_rows([int(row) + 1 for row in wrong])}; the model "
                 f"has {num_labels} labels, 0 to {num_labels - 1}.",
-                hint=f"Load the model with num_labels={int(labels.max()) + 1}.",
+                hint=f"Load the model with num_labels={int(labels.max()) + 1}."
+                if labels.max() >= num_labels
+                else "Leave these rows out, for example dataset.filter(lambda row: row['label'] >= 0).",
             )
+        if left_out.any():
+            raise NotTextError(f"some labels are {LEFT_OUT}, which leaves their rows out of the loss")
         return labels, problem_type
+    elif pa.types.is_floating(column.type) and problem_type in (SINGLE_LABEL, MULTI_LABEL):
+        raise DataError(
+            f"{what}: the labels are decimals ({column[0].as_py()} in row 1), one per row; the model has {num_labels} "
+            "outputs.",
+            hint="For classes, make them whole numbers: dataset.cast_column('label', datasets.Value('int64')). "
+            "To predict a number, load the model with num_labels=1.",
+        )
     raise NotTextError(f"labels of type {column.type} for {num_labels} outputs ({problem_type})")

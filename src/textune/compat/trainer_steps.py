@@ -8,18 +8,27 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from transformers import get_scheduler
+from transformers import Adafactor, get_scheduler
 from transformers.trainer_pt_utils import LabelSmoother, get_parameter_names, nested_detach
 from transformers.trainer_utils import RemoveColumnsCollator, has_length
 
-from textune.compat.trainer_batches import require_tensors
-from textune.compat.trainer_data import EpochSampler, SharedSampler, is_arrow_dataset, row_lengths
+from textune.compat.trainer_batches import require_tensors, with_labels_as_taken
+from textune.compat.trainer_checks import is_text_classifier
+from textune.compat.trainer_data import (
+    LABEL_COLUMNS,
+    EpochSampler,
+    SharedSampler,
+    column_names,
+    is_arrow_dataset,
+    row_lengths,
+    without_placeholder_labels,
+)
+from textune.compat.trainer_facts import TrainerFacts
 from textune.compat.trainer_work import count_items
 from textune.errors import ConfigError, DataError
 from textune.training.allocator import keep_few_kernels
-from textune.training.parallel import ALONE, Processes
+from textune.training.parallel import Processes
 from textune.training.precision import Arithmetic, choose
 
 if TYPE_CHECKING:
@@ -36,48 +45,7 @@ def measured_choice(precision: str, device: torch.device) -> Arithmetic:
     return choose(precision, device)
 
 
-class ThisProcess:
-    """What scripts use of `trainer.accelerator`, without accelerate.
-
-    Attributes:
-        scaler: of fp16's losses; None where there is none.
-    """
-
-    def __init__(
-        self, device: torch.device, processes: Processes = ALONE, scaler: torch.amp.GradScaler | None = None
-    ) -> None:
-        self.device, self.scaler = device, scaler
-        self._processes = processes
-        self.num_processes, self.process_index = processes.world_size, processes.rank
-        self.is_main_process, self.local_process_index = processes.is_main, processes.local_rank
-        self.is_local_main_process = processes.local_rank == 0
-
-    def backward(self, loss: torch.Tensor) -> None:
-        torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
-
-    def unwrap_model(self, model: Any, **options: Any) -> Any:
-        return model
-
-    def gather(self, tensors: Any) -> Any:
-        """The rows of all processes' tensors, in the order of the processes; tuples, lists and dicts of them too."""
-        if self.num_processes == 1:
-            return tensors
-        if isinstance(tensors, Mapping):
-            return type(tensors)({name: self.gather(value) for name, value in tensors.items()})  # type: ignore[call-arg]
-        if isinstance(tensors, (list, tuple)):
-            return type(tensors)(self.gather(value) for value in tensors)
-        values = tensors.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-        parts = self._processes.gather(np.atleast_1d(values.numpy()))
-        return torch.from_numpy(np.concatenate(parts)).to(tensors)
-
-    gather_for_metrics = gather
-
-    def wait_for_everyone(self) -> None:
-        self._processes.barrier()
-
-
-class TrainerSteps:
+class TrainerSteps(TrainerFacts):
     """Batches, losses, optimiser and schedule, each in a method that a subclass may change.
 
     Attributes:
@@ -85,17 +53,13 @@ class TrainerSteps:
         current_gradient_accumulation_steps: passes of the current step.
     """
 
-    args: TrainingArguments
-    model: Any
     train_dataset: Any
     eval_dataset: Any
     data_collator: Callable[[list[Any]], Any]
     processing_class: Any
     compute_loss_func: Callable[..., Any] | None
-    optimizer: Any
     lr_scheduler: Any
     optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None
-    accelerator: ThisProcess
     processes: Processes
     scaler: torch.amp.GradScaler | None
     label_names: list[str]
@@ -107,6 +71,7 @@ class TrainerSteps:
     pass_weight = 1.0
     current_gradient_accumulation_steps = 1
     _made_scheduler = False
+    _signature_columns: list[str] | None = None
 
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
@@ -174,10 +139,15 @@ class TrainerSteps:
 
     def _dataloader(self, dataset: Any, batch_size: int, *, sampler: Any, what: str) -> Any:
         args, collator = self.args, self.data_collator
+        if what != "training" and is_text_classifier(self.model):
+            dataset = without_placeholder_labels(dataset, label_names=self.label_names, what=what)
         if is_arrow_dataset(dataset):
             dataset = self._remove_unused_columns(dataset, what)
-        elif args.remove_unused_columns:
-            collator = RemoveColumnsCollator(collator, self._signature_columns(), description=what)
+        else:
+            names = column_names(dataset)
+            if args.remove_unused_columns and names is not None:
+                self._require_inputs(names, what)
+            collator = self._get_collator_with_removed_columns(collator, what)
         iterable = isinstance(dataset, torch.utils.data.IterableDataset)
         if self.processes.world_size > 1 and not iterable:
             whole = torch.utils.data.SequentialSampler(dataset) if sampler is None else sampler
@@ -196,22 +166,43 @@ class TrainerSteps:
             in_order=args.dataloader_in_order,
         )
 
-    def _signature_columns(self) -> list[str]:
-        accepted = inspect.signature(self.model.forward).parameters
-        return [*accepted, "label", "label_ids", *self.label_names]
+    def _set_signature_columns_if_needed(self) -> None:
+        """Which columns stay: the arguments of the model's `forward`, and labels. An override may add some."""
+        if self._signature_columns is None:
+            accepted = inspect.signature(self.model.forward).parameters
+            self._signature_columns = list(dict.fromkeys([*accepted, "label", "label_ids", *self.label_names]))
 
-    def _remove_unused_columns(self, dataset: Any, what: str | None = None) -> Any:
+    def _kept_columns(self) -> list[str]:
+        self._set_signature_columns_if_needed()
+        assert self._signature_columns is not None, "set by now"
+        return self._signature_columns
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        """A collator that leaves out what the model does not take, for rows that are no `datasets.Dataset`."""
+        if not self.args.remove_unused_columns:
+            return data_collator
+        return RemoveColumnsCollator(data_collator, self._kept_columns(), description=description)
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        """The data set without columns that the model does not take.
+
+        Raises:
+            DataError: nothing but labels would be left.
+        """
         if not self.args.remove_unused_columns:
             return dataset
-        accepted = self._signature_columns()
-        kept = [name for name in dataset.column_names if name in accepted]
-        if not kept:
-            name, found = type(self.model).__name__, ", ".join(dataset.column_names)
+        self._require_inputs(dataset.column_names, description)
+        accepted = self._kept_columns()
+        return dataset.remove_columns([name for name in dataset.column_names if name not in accepted])
+
+    def _require_inputs(self, names: list[str], description: str | None) -> None:
+        accepted = self._kept_columns()
+        if not set(names) & set(accepted) - {*LABEL_COLUMNS, *self.label_names}:
             raise DataError(
-                f"The {what} data have the columns {found}; {name} takes {', '.join(accepted)}.",
+                f"The {description or 'given'} data have the columns {', '.join(names)}; "
+                f"{type(self.model).__name__} takes {', '.join(accepted)}.",
                 hint="Tokenise the texts first, or keep all columns with remove_unused_columns=False.",
             )
-        return dataset.remove_columns([name for name in dataset.column_names if name not in kept])
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         """The batch on the device.
@@ -220,7 +211,7 @@ class TrainerSteps:
             DataError: the collator gave text or nothing.
         """
         require_tensors(inputs)
-        return self._prepare_input(inputs)
+        return self._prepare_input(with_labels_as_taken(inputs, self.model))
 
     def _prepare_input(self, data: Any) -> Any:
         if isinstance(data, Mapping):
@@ -342,7 +333,7 @@ class TrainerSteps:
         self.create_scheduler(num_training_steps)
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """AdamW, with weight decay on all but biases and norms."""
+        """The optimiser that `optim` names, with weight decay on all but biases and norms."""
         model = self.model if model is None else model
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(model))
@@ -359,9 +350,19 @@ class TrainerSteps:
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Class and settings of the optimiser."""
+        """Class and settings of the optimiser, as transformers has them."""
+        rate = {"lr": args.learning_rate}
+        match str(args.optim):
+            case "sgd":
+                return torch.optim.SGD, rate
+            case "adagrad":
+                return torch.optim.Adagrad, rate
+            case "rmsprop":
+                return torch.optim.RMSprop, rate
+            case "adafactor":
+                return Adafactor, {**rate, "scale_parameter": False, "relative_step": False}
         return torch.optim.AdamW, {
-            "lr": args.learning_rate,
+            **rate,
             "betas": (args.adam_beta1, args.adam_beta2),
             "eps": args.adam_epsilon,
             "fused": str(args.optim) == "adamw_torch_fused",

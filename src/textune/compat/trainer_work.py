@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import DataCollatorWithPadding, PreTrainedModel
+from transformers import DataCollatorWithPadding
 from transformers.trainer_pt_utils import find_batch_size
 
+from textune.compat.trainer_checks import is_text_classifier
 from textune.compat.trainer_data import (
     LABEL_COLUMNS,
     EpochSampler,
@@ -22,6 +22,7 @@ from textune.compat.trainer_data import (
     SharedSampler,
     text_rows,
 )
+from textune.compat.trainer_facts import as_taken
 from textune.config import EngineConfig
 from textune.data.collate import Padding
 from textune.errors import ConfigError, first_rows
@@ -42,9 +43,15 @@ _OWN_STEPS = (
     "get_train_dataloader",
     "compute_loss_context_manager",
     "_prepare_inputs",
+    "_prepare_input",
+    "_remove_unused_columns",
+    "_get_collator_with_removed_columns",
     "_get_train_sampler",
 )
 
+
+# What a script may have put around a model, and the engine would pass by: it calls the parts of a classifier.
+_OWN_FORWARD = ("forward", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 # The optimiser may be a script's own, or be looked at by one: it is given the model's own parameters.
 ENGINE = EngineConfig(used_rows=False)
@@ -77,9 +84,10 @@ def _text_work(trainer: Trainer, stack: ExitStack) -> TextWork:
     if trainer.compute_loss_func is not None:
         raise NotTextError("compute_loss_func is given")
     name = type(model).__name__
-    built_in = type(model).__module__.startswith("transformers.models.")
-    if not (isinstance(model, PreTrainedModel) and built_in and name.endswith("ForSequenceClassification")):
+    if not is_text_classifier(model):
         raise NotTextError(f"{name} is no classifier of transformers")
+    if any(vars(model).get(attribute) for attribute in _OWN_FORWARD):
+        raise NotTextError(f"this {name} has a forward or hooks of the script's own")
     if args.label_names not in (None, ["labels"]) or not args.remove_unused_columns:
         raise NotTextError("label_names or remove_unused_columns are given")
     if not args.average_tokens_across_devices and args.world_size > 1:
@@ -90,7 +98,7 @@ def _text_work(trainer: Trainer, stack: ExitStack) -> TextWork:
     config: Any = model.config
     rows = text_rows(
         trainer.train_dataset,
-        accepted=[name for name in inspect.signature(model.forward).parameters if name not in LABEL_COLUMNS],
+        accepted=[name for name in trainer._kept_columns() if name not in LABEL_COLUMNS],
         num_labels=config.num_labels,
         problem_type=config.problem_type,
     )
@@ -220,7 +228,8 @@ class BatchWork:
                 self.trainer.tell("on_substep_end")
             self.trainer.pass_weight = count / max(mean_items, 1 / world.world_size)
             items_here = torch.tensor(count, device=self.trainer.args.device)
-            loss = self.trainer.training_step(self.trainer.model, inputs, items_here)
+            step_of_pass = self.trainer.training_step
+            loss = step_of_pass(*as_taken(step_of_pass, self.trainer.model, inputs, items_here))
             total += loss.detach().to(total)
         self.trainer.pass_weight = 1.0
         if world.world_size > 1:

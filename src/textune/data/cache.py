@@ -9,12 +9,26 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from textune.errors import OutputError
-from textune.files import storage_errors, sync_folder
+from textune.errors import DataError, OutputError
+from textune.files import storage_errors, sync_contents, sync_folder
+from textune.lock import run_lock
+
+CACHED = {
+    "data": "converted data",
+    "tokens": "token ids",
+    "rows": "rows in use",
+    "arithmetic": "measured arithmetic",
+}
+"""The subfolders, and what is in them."""
+
+OpenedT = TypeVar("OpenedT")
 
 _ABANDONED_SECONDS = 24 * 3600
 """A temporary folder older than this was left by a process that was killed."""
+_LOCKED_WITHIN_SECONDS = 60
+"""A workspace older than this is locked, if anybody uses it."""
 
 
 def cache_root(subfolder: str) -> Path:
@@ -27,15 +41,66 @@ def cache_root(subfolder: str) -> Path:
     return root / subfolder
 
 
+def num_bytes(folder: Path) -> int:
+    """Bytes in all files below a folder; 0 where there is none."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def clear_cache() -> None:
+    """Removes what is cached, but for the rows that a process uses."""
+    for subfolder in CACHED:
+        root = cache_root(subfolder)
+        if subfolder == "rows":
+            _remove_unlocked(root)
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
-    """A folder for typed rows while they are used; Arrow maps them from there, so that memory stays flat."""
+    """A folder for typed rows while they are used; Arrow maps them from there, so that memory stays flat.
+
+    It is locked as long; those of processes that were killed are removed.
+    """
     root = cache_root("rows")
     with storage_errors(root):
         root.mkdir(parents=True, exist_ok=True)
+        _remove_unlocked(root)
         folder = tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True)
-    with folder as name:
+    with folder as name, run_lock(Path(name)):
         yield Path(name)
+
+
+def _remove_unlocked(root: Path) -> None:
+    for folder in root.glob("*"):
+        with contextlib.suppress(FileNotFoundError, OutputError):  # it has just been removed, or is in use
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > _LOCKED_WITHIN_SECONDS:
+                with run_lock(folder) as locked:
+                    if locked:
+                        shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_or_make(target: Path, fill: Callable[[Path], None], opened: Callable[[Path], OpenedT | None]) -> OpenedT:
+    """Returns what `opened` makes of `target`, which `make_folder_once` makes, and makes again where it is damaged.
+
+    Args:
+        opened: reads a folder; None if something in it is missing or damaged.
+
+    Raises:
+        DataError: what was just written cannot be read.
+        OutputError, StorageError: see `make_folder_once`.
+    """
+    found = opened(make_folder_once(target, fill))
+    if found is None:
+        shutil.rmtree(target, ignore_errors=True)
+        found = opened(make_folder_once(target, fill))
+    if found is None:
+        raise DataError(f"What was just written to {target} cannot be read.", hint="Check the disk.")
+    return found
 
 
 def make_folder_once(target: Path, fill: Callable[[Path], None]) -> Path:
@@ -59,9 +124,7 @@ def make_folder_once(target: Path, fill: Callable[[Path], None]) -> Path:
     try:
         with storage_errors(target):
             fill(temporary)
-            for file in temporary.iterdir():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
+            sync_contents(temporary)
             _rename_unless_there(temporary, target)
             sync_folder(target.parent)
     finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from textune.data.wording import listed, near_name
+from textune.data.wording import listed, near_name, quoted
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,8 +44,13 @@ TEXT_NAMES = (
     "post",
     "question",
     "query",
+    "문장",
+    "리뷰",
+    "텍스트",
+    "본문",
+    "내용",
 )
-CERTAIN_LABEL_NAMES = ("label", "labels")
+CERTAIN_LABEL_NAMES = ("label", "labels", "레이블", "라벨")
 """A column of this name is the label whatever else there is."""
 LABEL_NAMES = (
     "class",
@@ -56,11 +62,15 @@ LABEL_NAMES = (
     "topic",
     "emotion",
     "gold_label",
+    "감정",
+    "분류",
 )
 NUMBER_LABEL_NAMES = ("score", "rating", "stars")
 """Label columns only where they hold numbers: a "score" of words could be anything."""
 ID_NAMES = ("id", "guid", "idx", "index")
 """In the order of preference; more than one of them is no doubt worth stopping for."""
+SENTENCE_WORDS = 4
+"""A column name of so many words is more likely a text."""
 
 
 @dataclass
@@ -83,6 +93,7 @@ def find_columns(
     text_pair: str | None = None,
     label: str | None = None,
     task_text_columns: Sequence[str] = (),
+    label_required: bool = True,
 ) -> FoundColumns:
     """Takes the columns that are named and finds the others by their names, where these leave no doubt.
 
@@ -91,6 +102,7 @@ def find_columns(
         number_columns: those of them that hold numbers; "score" is a label only there.
         text, text_pair, label: the user's choices. A text named alone stays alone: no second text is looked for.
         task_text_columns: the text columns of a known task, which take the place of the search.
+        label_required: whether it is a problem that there is none.
 
     Missing and doubtful columns are told in `problems`, every find in `notes`.
     """
@@ -103,7 +115,8 @@ def find_columns(
     elif text is None:
         _find_texts(found, [name for name in columns if name not in (text_pair, label)], columns)
     if label is None:
-        _find_label(found, [name for name in columns if name not in (found.text, found.text_pair)], number_columns)
+        candidates = [name for name in columns if name not in (found.text, found.text_pair)]
+        _find_label(found, candidates, number_columns, required=label_required)
     _refuse_double_use(found)
     used = {found.text, found.text_pair, found.label}
     found.id = next(iter(_named(ID_NAMES, [name for name in columns if name not in used])), None)
@@ -117,7 +130,10 @@ def find_columns(
 
 def missing_column(name: str, columns: Sequence[str]) -> str:
     """Returns the sentence that says that a column is missing, with a near name and the columns there are."""
-    return f"there is no column {name!r}.{near_name(name, columns)} The columns are {listed(columns, shown=30)}."
+    return (
+        f"there is no column {name!r}.{near_name(name, columns)} The columns are {listed(columns, shown=30)}."
+        f"{_missing_header(columns)}"
+    )
 
 
 def arrow_batches(dataset: Dataset, columns: Sequence[str], *, batch_rows: int = 4096) -> Iterator[pa.Table]:
@@ -128,6 +144,17 @@ def arrow_batches(dataset: Dataset, columns: Sequence[str], *, batch_rows: int =
 def arrow_type(dataset: Dataset, column: str) -> Any:
     """Returns the `pyarrow.DataType` in which a column is stored."""
     return dataset.data.schema.field(column).type
+
+
+def _missing_header(columns: Sequence[str]) -> str:
+    """A further sentence where a name looks like a text, which the first row then has been taken for."""
+    text = next((name for name in columns if len(name.split()) >= SENTENCE_WORDS), None)
+    if text is None:
+        return ""
+    return (
+        f" {quoted(text)} looks like a text: is the header line missing? "
+        "The first line must hold the names of the columns, such as text,label."
+    )
 
 
 def _find_texts(found: FoundColumns, candidates: Sequence[str], columns: Sequence[str]) -> None:
@@ -147,7 +174,7 @@ def _find_texts(found: FoundColumns, candidates: Sequence[str], columns: Sequenc
     if len(pairs) + len(singles) == 0:
         found.problems.append(
             "No column has a name by which it is known to be the text. "
-            f"The columns are {listed(columns, shown=30)}. Name it with --text."
+            f"The columns are {listed(columns, shown=30)}. Name it with --text.{_missing_header(columns)}"
         )
     elif len(pairs) + len(singles) > 1:
         choices = [f"{first!r} with {second!r}" for first, second in pairs] + [repr(name) for name in singles]
@@ -175,7 +202,9 @@ def _take_task_columns(found: FoundColumns, task_text_columns: Sequence[str], co
         found.text_pair = task_text_columns[1]
 
 
-def _find_label(found: FoundColumns, candidates: Sequence[str], number_columns: Sequence[str]) -> None:
+def _find_label(
+    found: FoundColumns, candidates: Sequence[str], number_columns: Sequence[str], *, required: bool
+) -> None:
     numbers = [name for name in candidates if name in number_columns]
     certain = _named(CERTAIN_LABEL_NAMES, candidates)
     choices = certain or _named(LABEL_NAMES, candidates) + _named(NUMBER_LABEL_NAMES, numbers)
@@ -189,9 +218,8 @@ def _find_label(found: FoundColumns, candidates: Sequence[str], number_columns: 
         )
     else:
         left = f"The columns left are {listed(candidates, shown=30)}" if candidates else "No column is left"
-        found.problems.append(
-            f"No column has a name by which it is known to be the label. {left}. Name it with --label."
-        )
+        told = found.problems if required else found.notes
+        told.append(f"No column has a name by which it is known to be the label. {left}. Name it with --label.")
 
 
 def _refuse_double_use(found: FoundColumns) -> None:
@@ -208,5 +236,5 @@ def _named(names: Sequence[str], columns: Sequence[str]) -> list[str]:
         column
         for name in names
         for column in columns
-        if column.strip().casefold().replace("-", "_").replace(" ", "_") == name
+        if unicodedata.normalize("NFC", column).strip().casefold().replace("-", "_").replace(" ", "_") == name
     ]

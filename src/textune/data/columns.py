@@ -15,6 +15,7 @@ from textune.limits import MAX_DEPTH, require_few_columns
 
 NumberedRows = list[tuple[int, dict[str, Any]]]
 
+HALF_A_PAIR = "half a surrogate pair, such as \\ud83d alone; it is no character"
 _NOT_CONVERTED = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)
 
 
@@ -120,7 +121,7 @@ def _usable(rows: NumberedRows, bad: BadRows) -> NumberedRows:
         try:
             _check_value(row, depth=0)
         except UnicodeEncodeError:
-            bad.add(number, "half a surrogate pair", "half a surrogate pair, such as \\ud83d alone; it is no character")
+            bad.add(number, "half a surrogate pair", HALF_A_PAIR)
         except RecursionError:
             bad.add(number, "nested too deeply", f"lists and objects more than {MAX_DEPTH} deep")
         else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from textune.data.arrow_files import hash_files, merge_schemas, rewrite, write_tables
-from textune.data.cache import cache_root, make_folder_once
+from textune.data.cache import cache_root, open_or_make
+from textune.data.encodings import UTF_8
 from textune.data.glue import GlueTask, as_hub_tables, read_official
-from textune.data.readers import existing_file, format_of, read_batches
+from textune.data.readers import blank_lines_in_words, existing_file, format_of, read_batches
 from textune.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ _CONVERSION = 1
 """Counts up when the conversion changes, so that what an older textune cached is not taken for its result."""
 
 _DELIMITED = ("csv", "tsv")
+_ENCODED = (*_DELIMITED, "json", "jsonl")
 _CONTENTS = "contents.json"
 
 Dropped = Mapping[str, Mapping[str, int]]
 """Rows left out: split -> reason -> count."""
+Contents = dict[str, dict[str, Any]]
+"""What is known of each split: rows `dropped` by reason, `blank_lines` that were skipped, `bytes` of its file."""
 
 
 @dataclass(frozen=True)
@@ -60,35 +63,40 @@ class Converted:
     notes: tuple[str, ...]
 
 
-def convert(files: Files, *, delimiter: str | None, drop_bad_rows: bool) -> Converted:
+def convert(files: Files, *, delimiter: str | None, encoding: str, drop_bad_rows: bool) -> Converted:
     """Reads the files, or opens what an earlier call has made of the same contents.
 
     Raises:
-        ConfigError: a delimiter, and no CSV or TSV file.
+        ConfigError: a delimiter, and no CSV or TSV file; an encoding, and no text file.
         DataError, InputNotFoundError: the files cannot be read, or their splits do not go together.
         OutputError, StorageError: the cache cannot be written.
     """
     formats = {split: [_format(path, split, files) for path in paths] for split, paths in files.splits.items()}
-    if delimiter is not None and not any(kind in _DELIMITED for kinds in formats.values() for kind in kinds):
+    kinds = {kind for of_split in formats.values() for kind in of_split}
+    if delimiter is not None and not kinds.intersection(_DELIMITED):
         raise ConfigError(f"--delimiter is for .csv and .tsv files; {files.location} has none.")
+    if encoding != UTF_8 and not kinds.intersection(_ENCODED):
+        raise ConfigError(f"--encoding is for text files; {files.location} has none.")
     options = {
         "conversion": _CONVERSION,
         "formats": formats,
         "task": files.task.name if files.task else None,
         "delimiter": delimiter,
+        "encoding": encoding,
         "drop_bad_rows": drop_bad_rows,
     }
     before = _stamps(files)
     fingerprint = hash_files(files.splits, options=options)
 
     def fill(folder: Path) -> None:
-        _write_splits(files, folder, delimiter=delimiter, drop_bad_rows=drop_bad_rows)
+        _write_splits(files, folder, delimiter=delimiter, encoding=encoding, drop_bad_rows=drop_bad_rows)
         if _stamps(files) != before:
             raise DataError(f"{files.location} was changed while it was read.", hint="Start again when it is complete.")
 
     target = cache_root("data") / fingerprint
-    splits, dropped = _open(make_folder_once(target, fill)) or _remade(target, fill)
-    return Converted(splits, fingerprint, dropped, _row_notes(files, splits, dropped))
+    splits, contents = open_or_make(target, fill, _open)
+    dropped = {split: about["dropped"] for split, about in contents.items() if about["dropped"]}
+    return Converted(splits, fingerprint, dropped, _row_notes(files, splits, contents))
 
 
 def _format(path: Path, split: str, files: Files) -> str:
@@ -100,14 +108,12 @@ def _stamps(files: Files) -> list[tuple[int, int]]:
     return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
-def _write_splits(files: Files, folder: Path, *, delimiter: str | None, drop_bad_rows: bool) -> None:
+def _write_splits(files: Files, folder: Path, *, delimiter: str | None, encoding: str, drop_bad_rows: bool) -> None:
     schemas: dict[str, pa.Schema] = {}
-    contents: dict[str, dict[str, Any]] = {}
-    for split in files.splits:
-        dropped: dict[str, int] = {}
-        tables = _tables(files, split, delimiter=delimiter, drop_bad_rows=drop_bad_rows, dropped=dropped)
+    contents: Contents = {split: {"dropped": {}, "blank_lines": 0} for split in files.splits}
+    for split, about in contents.items():
+        tables = _tables(files, split, delimiter=delimiter, encoding=encoding, drop_bad_rows=drop_bad_rows, about=about)
         schemas[split] = write_tables(tables, folder / f"{split}.arrow")
-        contents[split] = {"dropped": dropped}
     for split, schema in uniform_schemas(schemas).items():
         path = folder / f"{split}.arrow"
         schema = _known_to_datasets(schema, files)
@@ -138,21 +144,27 @@ def _known_to_datasets(schema: pa.Schema, files: Files) -> pa.Schema:
 
 
 def _tables(
-    files: Files, split: str, *, delimiter: str | None, drop_bad_rows: bool, dropped: dict[str, int]
+    files: Files, split: str, *, delimiter: str | None, encoding: str, drop_bad_rows: bool, about: dict[str, Any]
 ) -> Iterator[pa.Table]:
-    """The tables of one split; `dropped` is filled by the time the last one is read."""
+    """The tables of one split; `about` is complete by the time the last one is read."""
     paths = files.splits[split]
     if split in files.official and files.task is not None:
         tables, counts = read_official(files.task, split, paths, drop_bad_rows=drop_bad_rows)
         yield from tables
-        dropped.update(counts)
+        about["dropped"] = counts
         return
     for path in paths:
-        own_delimiter = delimiter if format_of(path) in _DELIMITED else None
-        reader = read_batches(path, delimiter=own_delimiter, drop_bad_rows=drop_bad_rows)
+        kind = format_of(path)
+        reader = read_batches(
+            path,
+            delimiter=delimiter if kind in _DELIMITED else None,
+            encoding=encoding if kind in _ENCODED else UTF_8,
+            drop_bad_rows=drop_bad_rows,
+        )
         yield from as_hub_tables(reader, files.task, path=path) if files.task else reader
+        about["blank_lines"] += reader.blank_lines
         for reason, count in reader.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
+            about["dropped"][reason] = about["dropped"].get(reason, 0) + count
 
 
 def uniform_schemas(schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Schema]:
@@ -183,8 +195,8 @@ def uniform_schemas(schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Schema]:
     }
 
 
-def _open(folder: Path) -> tuple[DatasetDict, Dropped] | None:
-    """The converted splits and their dropped rows, or None if the cached files are damaged."""
+def _open(folder: Path) -> tuple[DatasetDict, Contents] | None:
+    """The converted splits and what was told of them, or None if the cached files are damaged."""
     import datasets
 
     try:
@@ -195,22 +207,17 @@ def _open(folder: Path) -> tuple[DatasetDict, Dropped] | None:
         splits = datasets.DatasetDict({split: datasets.Dataset.from_file(str(path)) for split, path in paths.items()})
     except (OSError, ValueError, pa.ArrowException):
         return None
-    return splits, {split: about["dropped"] for split, about in contents.items() if about["dropped"]}
+    return splits, contents
 
 
-def _remade(target: Path, fill: Callable[[Path], None]) -> tuple[DatasetDict, Dropped]:
-    shutil.rmtree(target, ignore_errors=True)
-    opened = _open(make_folder_once(target, fill))
-    if opened is None:
-        raise DataError(f"What was just written to {target} cannot be read.", hint="Check the disk.")
-    return opened
-
-
-def _row_notes(files: Files, splits: DatasetDict, dropped: Dropped) -> tuple[str, ...]:
+def _row_notes(files: Files, splits: DatasetDict, contents: Contents) -> tuple[str, ...]:
     notes = []
-    for split, reasons in dropped.items():
-        listed = ", ".join(f"{count:,} ({reason})" for reason, count in reasons.items())
-        notes.append(f"{split}: left out {sum(reasons.values()):,} rows that cannot be read: {listed}.")
+    for split, about in contents.items():
+        if reasons := about["dropped"]:
+            listed = ", ".join(f"{count:,} ({reason})" for reason, count in reasons.items())
+            notes.append(f"{split}: left out {sum(reasons.values()):,} rows that cannot be read: {listed}.")
+        if about["blank_lines"]:
+            notes.append(f"{split}: {blank_lines_in_words(about['blank_lines'])}.")
     for split in files.official:
         if files.task is not None and (expected := files.task.num_rows[split]) != len(splits[split]):
             notes.append(f"{split}: {len(splits[split]):,} rows; glue/{files.task.name} on the hub has {expected:,}.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from textune.data.encodings import UTF_8
 from textune.data.lines import BadRows, read_lines
 from textune.errors import ConfigError, DataError
 from textune.limits import MAX_RECORD_BYTES, require_few_columns
@@ -27,15 +28,19 @@ class _NeverClosedError(Exception):
 def read_rows(path: Path, *, delimiter: str, quotes: bool, bad: BadRows) -> Iterator[Row]:
     """Yields the rows of a CSV (`quotes`: RFC 4180, "" inside quotes is one quote) or TSV file (quotes are ordinary).
 
-    Blank lines are skipped, as Python's csv does. Text after a closing quote, a carriage return outside quotes and a
-    quote that is never closed go to `bad`; after a dropped record reading goes on at the very next line.
+    Blank lines are skipped, as Python's csv does, and counted in `bad` unless they end the file. Text after a closing
+    quote, a carriage return outside quotes and a quote that is never closed go to `bad`; after a dropped record reading
+    goes on at the very next line.
     """
     lines = _PushBack(read_lines(path, bad))
+    blank = 0
     for number, line in lines:
         if not quotes or '"' not in line:
             text = line.removesuffix("\n").removesuffix("\r")
             if not text:
+                blank += 1
                 continue
+            bad.blank_lines, blank = bad.blank_lines + blank, 0
             if quotes and "\r" in text:
                 bad.add(number, "carriage return outside quotes", "a carriage return outside quotes")
                 continue
@@ -148,6 +153,18 @@ def rows_of_width(rows: Iterator[Row], names: Sequence[str], bad: BadRows) -> It
             bad.add(number, "wrong number of fields", f"expected {expected}, found {len(fields)}")
 
 
+def csv_line(fields: Iterable[object]) -> str:
+    """One row of a CSV file with its line end, as `read_rows` reads it; None is an empty field.
+
+    Not the csv module's writer: before Python 3.13 that leaves a field with a lone carriage return without quotes.
+    """
+    return ",".join(_quoted("" if field is None else str(field)) for field in fields) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\r\n') else text
+
+
 def check_delimiter(delimiter: str) -> str:
     """Returns the delimiter as one character; the two characters \\t and the word "tab" mean a tab.
 
@@ -163,13 +180,13 @@ def check_delimiter(delimiter: str) -> str:
     return delimiter
 
 
-def sniff_delimiter(path: Path) -> str:
+def sniff_delimiter(path: Path, *, encoding: str = UTF_8) -> str:
     """Returns the delimiter among comma, semicolon, tab and vertical bar that splits the header and the first lines
     most evenly; a comma where none does, as in a file with one column."""
     # Bad lines are counted here and forgotten: they are reported when the file itself is read.
     lines: list[str] = []
     complete = True
-    for _, line in read_lines(path, BadRows(path, drop=True)):
+    for _, line in read_lines(path, BadRows(path, drop=True, encoding=encoding)):
         if len(lines) == _SAMPLE_LINES or sum(map(len, lines)) > _SAMPLE_CHARACTERS:
             complete = False
             break

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from textune.data.encodings import UTF_8
 from textune.data.lines import BadRows, open_bytes, read_chunks, read_lines, without_byte_order_mark
 from textune.errors import DataError
 from textune.limits import MAX_RECORD_BYTES
@@ -51,10 +52,10 @@ def read_json_document(path: Path, bad: BadRows) -> Iterator[Record]:
     What stands between the rows of an array must be right for the rest to be found, so a syntax error there ends the
     reading even where bad rows are dropped; a row that is not an object can be dropped.
     """
-    with open_bytes(path) as stream:
+    with open_bytes(path, bad.encoding) as stream:
         text = _Text(stream, bad)
         first = text.peek()
-        if first == "[" or not _holds_lines(path):
+        if first == "[" or not _holds_lines(bad):
             yield from _rows_in_document(text, first, bad)
             return
     yield from read_json_lines(path, bad)
@@ -75,10 +76,10 @@ def _rows_in_document(text: _Text, first: str, bad: BadRows) -> Iterator[Record]
         text.fail(f"expected the end of the file, found {text.peek()!r}")
 
 
-def _holds_lines(path: Path) -> bool:
+def _holds_lines(bad: BadRows) -> bool:
     """Whether one of the first two lines is a whole object, and the file is more than one object around a list."""
     values: list[Any] = []
-    for _, line in read_lines(path, BadRows(path, drop=True)):
+    for _, line in read_lines(bad.path, BadRows(bad.path, drop=True, encoding=bad.encoding)):
         if not line.strip(_BLANKS):
             continue
         try:
@@ -242,7 +243,10 @@ class _Text:
         try:
             text = self._decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
+            self._bad.refuse_other_encoding(max(1, self.row))
             at = self._bytes_before - undecoded + error.start + 1
+            if self._bad.encoding != UTF_8:
+                self.fail(f"not {self._bad.encoding}")
             self.fail(f"not UTF-8: byte 0x{error.object[error.start]:02x} at position {at:,} of the file")
         self._bytes_before += len(chunk)
         self._lines_before += self._buffer.count("\n", 0, self._position)

@@ -45,6 +45,7 @@ UNLABELLED = "-1"
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _NUMBER_PATTERN = re.compile(_NUMBER)
 _WHOLE_PATTERN = re.compile(r"[+-]?[0-9]+(?:\.0*)?")
+_DECIMAL_COMMA_PATTERN = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _PLAIN_DECIMAL_PATTERN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 
 
@@ -108,6 +109,11 @@ def label_kind(arrow_type: Any, feature: Any) -> LabelKind:
         (types.is_null, "null"),
     )
     return next((kind for test, kind in tests if test(arrow_type)), "other")
+
+
+def with_point(text: str) -> str | None:
+    """A number with a decimal comma, such as "0,94", with a point; None for any other text."""
+    return text.strip().replace(",", ".") if _DECIMAL_COMMA_PATTERN.fullmatch(text.strip()) else None
 
 
 @dataclass(frozen=True)

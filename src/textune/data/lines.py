@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeVar, cast
 
+from textune.data.encodings import UTF_8, as_utf_8, likely_encoding, mostly_undecoded
 from textune.errors import DataError, InputNotFoundError, UnavailableError
 from textune.limits import BATCH_BYTES, MAX_RECORD_BYTES
 
@@ -21,6 +22,7 @@ RowT = TypeVar("RowT")
 _SHOWN = 20
 _LOOK_AHEAD = 100_000
 _BUFFER_BYTES = 2**20
+_SAMPLE_BYTES = 2**16
 _READ_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -28,16 +30,21 @@ _READ_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 class BadRows:
     """The rows of one file that cannot be read: gathered into one error, or counted when they are to be dropped.
 
+    `blank_lines` counts those that were skipped before a row; whether they are losses is for the reader to say.
+
     After the first bad row reading goes on for a while (to the twentieth bad row, or 100,000 further lines), so that
     one error names them together.
     """
 
     path: Path
     drop: bool = False
+    encoding: str = UTF_8
     unit: str = "line"
     hint: str = "Correct the file, or leave such rows out with --drop-bad-rows."
     dropped: dict[str, int] = field(default_factory=dict)
+    blank_lines: int = 0
     _found: list[tuple[int, str]] = field(default_factory=list)
+    _looked_for_encoding: bool = False
 
     def add(self, number: int, reason: str, found: str | None = None) -> None:
         """Records that line (or row) `number`, 1-based, is unusable.
@@ -52,6 +59,41 @@ class BadRows:
         self._found.append((number, found or reason))
         if len(self._found) >= _SHOWN:
             self.stop(number)
+
+    def add_undecoded(self, number: int, line: bytes, error: UnicodeDecodeError) -> None:
+        """Records that a line is not text in the file's encoding.
+
+        Raises:
+            DataError: see `refuse_other_encoding`.
+        """
+        self.refuse_other_encoding(number, line)
+        column = len(line[: error.start].decode()) + 1
+        if self.encoding == UTF_8:
+            self.add(number, "invalid UTF-8", f"not UTF-8: byte 0x{line[error.start]:02x} at column {column}")
+        else:
+            self.add(number, f"invalid {self.encoding}", f"not {self.encoding} at column {column}")
+
+    def refuse_other_encoding(self, number: int, line: bytes = b"") -> None:
+        """Looks, at the first line that is not UTF-8, whether the whole file is in another encoding.
+
+        Raises:
+            DataError: it seems so; where bad rows are dropped, only if most lines or the column names would be lost.
+        """
+        if self._looked_for_encoding or self.encoding != UTF_8:
+            return
+        self._looked_for_encoding = True
+        with open_bytes(self.path) as stream:
+            sample = next(read_chunks(stream, self.path, _SAMPLE_BYTES), b"")
+        if len(sample) == _SAMPLE_BYTES:
+            sample = sample[: sample.rfind(b"\n") + 1] + line
+        found = likely_encoding(sample)
+        if found is None or (self.drop and number > 1 and not mostly_undecoded(sample)):
+            return
+        codec, name = found
+        raise DataError(
+            f"{self.path}: {self.unit} {number} is not UTF-8; the text looks like {name}.",
+            hint=f"Read it with --encoding {codec}, or save the file as UTF-8 (in Excel: CSV UTF-8).",
+        )
 
     @property
     def any_found(self) -> bool:
@@ -69,10 +111,11 @@ class BadRows:
             return
         count = f"{len(self._found)} {self.unit}{'s' if len(self._found) > 1 else ''}"
         looked = "" if number is None else f" among the first {number:,}"
+        most = number is not None and len(self._found) * 2 >= number
         details = "\n".join(f"  {self.unit} {at}: {what}" for at, what in self._found)
         raise DataError(
             f"{self.path}: {count}{looked} cannot be read.\n{details}",
-            hint=self.hint,
+            hint="Correct the file: hardly anything would be left of it without such rows." if most else self.hint,
         )
 
     def fail(self, number: int, found: str, *, hint: str | None = None) -> NoReturn:
@@ -81,8 +124,11 @@ class BadRows:
         raise DataError(f"{self.path}: cannot be read further.\n{details}", hint=hint or "Correct the file.")
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Opens a file for reading; .gz, .bz2, .xz and (where Python itself can) .zst are expanded as they are read.
+def open_bytes(path: Path, encoding: str = UTF_8) -> BinaryIO:
+    """Opens a text file for reading; .gz, .bz2, .xz and (where Python itself can) .zst are expanded as they are read.
+
+    Args:
+        encoding: that of the file; what is read is UTF-8 in any case.
 
     Raises:
         UnavailableError: a .zst file, and this Python has no `compression.zstd`.
@@ -91,10 +137,12 @@ def open_bytes(path: Path) -> BinaryIO:
     opener = _OPENERS.get(path.suffix.lower())
     try:
         if opener is None:
-            return path.open("rb", buffering=_BUFFER_BYTES)
-        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, opener(path, "rb")), _BUFFER_BYTES))
+            stream: BinaryIO = path.open("rb", buffering=_BUFFER_BYTES)
+        else:
+            stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, opener(path, "rb")), _BUFFER_BYTES))
     except OSError as error:
         raise InputNotFoundError(f"Cannot open {str(path)!r}: {error.strerror or error}.") from error
+    return as_utf_8(stream, encoding)
 
 
 def _zstd_open(path: Path, mode: str) -> object:
@@ -163,12 +211,12 @@ def batches_of(
 
 
 def read_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line with its line end), decoded strictly as UTF-8; a byte order mark is accepted.
+    """Yields (line number from 1, line with its line end), decoded strictly; a byte order mark is accepted.
 
-    Lines end at "\\n" only: U+2028 or a lone carriage return inside a text does not split it. A line with invalid
-    UTF-8, a NUL byte or more than 8 MiB goes to `bad`.
+    Lines end at "\\n" only: U+2028 or a lone carriage return inside a text does not split it. A line that
+    cannot be decoded, a NUL byte or more than 8 MiB goes to `bad`.
     """
-    with open_bytes(path) as stream:
+    with open_bytes(path, bad.encoding) as stream:
         number = 0
         while line := _guarded(stream.readline, path, MAX_RECORD_BYTES + 1):
             number += 1
@@ -183,8 +231,7 @@ def read_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                byte = line[error.start]
-                bad.add(number, "invalid UTF-8", f"not UTF-8: byte 0x{byte:02x} at column {error.start + 1}")
+                bad.add_undecoded(number, line, error)
                 continue
             yield number, text
             bad.check(number)
@@ -193,7 +240,7 @@ def read_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
 def without_byte_order_mark(line: bytes, bad: BadRows) -> bytes:
     """Returns the first line or piece of a file without the UTF-8 mark; UTF-16 is a DataError that says so."""
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        bad.fail(1, "UTF-16 text; expected UTF-8", hint="Save the file as UTF-8.")
+        bad.fail(1, "UTF-16 text; expected UTF-8", hint="Read it with --encoding utf-16, or save the file as UTF-8.")
     return line.removeprefix(b"\xef\xbb\xbf")
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from textune.config import DataConfig
 
+ALL = "data"
+"""What the split of a single file is called when it is scored: all of the data, of which nothing is trained on."""
+
 
 @dataclass(frozen=True)
 class PreparedData:
@@ -107,8 +110,11 @@ def _without_fold(prepared: PreparedData, fold: int, *, num_folds: int, seed: in
     return dataclasses.replace(prepared, rows=splits, notes=(*prepared.notes, note, *notes), origins=origins)
 
 
-def prepare_inspection(config: DataConfig, *, folder: Path) -> PreparedData:
+def prepare_inspection(config: DataConfig, *, folder: Path, labels_required: bool = True) -> PreparedData:
     """The same, with the splits as they are: no validation split is made.
+
+    Args:
+        labels_required: whether to refuse data from which nothing can be learned: without labels, or all alike.
 
     Raises:
         InputNotFoundError, UnavailableError, ConfigError, DataError: see the functions called.
@@ -123,13 +129,14 @@ def prepare_inspection(config: DataConfig, *, folder: Path) -> PreparedData:
         label_names=config.label_names or source.label_names,
         label_separator=config.label_separator,
         task=source.task,
+        labels_required=labels_required,
     )
     train = train_split(list(source.splits), task=source.task)
     rows = to_rows(
         source.splits,
         schema,
         drop_bad_rows=config.drop_bad_rows,
-        require_labels=(train, *split_roles(source.splits).validation[:1]),
+        require_labels=(train, *split_roles(source.splits).validation[:1]) if labels_required else (),
         folder=folder,
     )
     notes = (*source.notes, *schema.notes, *rows.notes)
@@ -158,9 +165,7 @@ def prepare_evaluation(config: DataConfig, schema: Schema, *, folder: Path) -> P
         label=config.label or schema.label,
     )
     # A single file is called "train" by its reader, which here would be wrong.
-    splits = (
-        type(source.splits)({"data": source.splits["train"]}) if list(source.splits) == ["train"] else source.splits
-    )
+    splits = type(source.splits)({ALL: source.splits["train"]}) if list(source.splits) == ["train"] else source.splits
     rows = to_rows(splits, schema, drop_bad_rows=config.drop_bad_rows, require_labels=(), folder=folder)
     dropped = _merged(source.dropped, rows.dropped)
     return PreparedData(source, schema, rows.splits, (*source.notes, *rows.notes), dropped)
@@ -173,6 +178,7 @@ def _load(config: DataConfig) -> Source:
         test=config.test,
         local_copy=config.local_copy,
         delimiter=config.delimiter,
+        encoding=config.encoding,
         drop_bad_rows=config.drop_bad_rows,
     )
 

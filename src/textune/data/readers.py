@@ -10,14 +10,17 @@ import pyarrow as pa
 
 from textune.data.columns import typed_tables
 from textune.data.delimited import check_delimiter, read_header, read_rows, rows_of_width, sniff_delimiter
+from textune.data.encodings import UTF_8, check_encoding
 from textune.data.json_rows import read_json_document, read_json_lines
 from textune.data.lines import COMPRESSIONS, BadRows, batches_of
+from textune.data.wording import counted
 from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_mean
 from textune.parquet import read_parquet
 
 FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
+    ".txt": "tsv",
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -25,7 +28,7 @@ FORMATS = {
 }
 """File name endings and the formats they stand for."""
 
-_READABLE = ".csv, .tsv, .json, .jsonl, .ndjson (also with .gz, .bz2 or .xz) and .parquet"
+_READABLE = ".csv, .tsv, .txt (tab-separated), .json, .jsonl, .ndjson (also with .gz, .bz2 or .xz) and .parquet"
 
 
 class Reader:
@@ -38,6 +41,7 @@ class Reader:
     Attributes:
         column_names: columns of the first table.
         dropped: how many rows were left out, by reason; complete after the last table.
+        blank_lines: how many blank lines were skipped that may be empty values, which they are in a file of one column.
     """
 
     def __init__(self, tables: Iterator[pa.Table], bad: BadRows) -> None:
@@ -52,6 +56,10 @@ class Reader:
     def dropped(self) -> dict[str, int]:
         return self._bad.dropped
 
+    @property
+    def blank_lines(self) -> int:
+        return self._bad.blank_lines if len(self.column_names) == 1 else 0
+
     def __iter__(self) -> Reader:
         return self
 
@@ -62,6 +70,12 @@ class Reader:
         return table
 
 
+def blank_lines_in_words(count: int) -> str:
+    """Returns "2 blank lines between the rows were skipped; ..."."""
+    verb = "was" if count == 1 else "were"
+    return f"{counted(count, 'blank line')} between the rows {verb} skipped; rows are counted without them"
+
+
 def _after_dropping(bad: BadRows) -> str:
     if not bad.dropped:
         return ""
@@ -69,26 +83,35 @@ def _after_dropping(bad: BadRows) -> str:
 
 
 def read_batches(
-    path: str | os.PathLike[str], *, delimiter: str | None = None, drop_bad_rows: bool = False, batch_rows: int = 4096
+    path: str | os.PathLike[str],
+    *,
+    delimiter: str | None = None,
+    encoding: str = UTF_8,
+    drop_bad_rows: bool = False,
+    batch_rows: int = 4096,
 ) -> Reader:
     """Opens a data file; the format is known by the ending of its name.
 
     Args:
         delimiter: between the fields of a CSV or TSV file; None finds it among , ; tab | for CSV, and is tab for TSV.
+        encoding: of the file, where it is no Parquet file: one that Python knows.
         drop_bad_rows: leave out and count rows that cannot be read, instead of raising DataError with their lines.
         batch_rows: rows per table at most; fewer where rows are very long.
 
     Raises:
         InputNotFoundError: there is no such file, or it cannot be opened.
         DataError: unknown format, damaged or empty file, bad rows; raised while iterating where it is found late.
-        ConfigError: a delimiter for a format that has none.
+        ConfigError: a delimiter or an encoding for a format that has none, or an encoding that is none.
         UnavailableError: .zst where Python cannot read it.
     """
     path = existing_file(path)
     kind = format_of(path)
     if delimiter is not None and kind not in ("csv", "tsv"):
         raise ConfigError(f"--delimiter is for .csv and .tsv files; {path.name!r} is not one.")
-    bad = BadRows(path, drop=drop_bad_rows)
+    encoding = check_encoding(encoding)
+    if encoding != UTF_8 and kind == "parquet":
+        raise ConfigError(f"--encoding is for text files; {path.name!r} is not one.")
+    bad = BadRows(path, drop=drop_bad_rows, encoding=encoding)
     match kind:
         case "csv" | "tsv":
             tables = _delimited_tables(path, delimiter, kind == "csv", bad, batch_rows)
@@ -169,7 +192,7 @@ def _delimited_tables(
     path: Path, delimiter: str | None, quotes: bool, bad: BadRows, batch_rows: int
 ) -> Iterator[pa.Table]:
     if delimiter is None:
-        delimiter = sniff_delimiter(path) if quotes else "\t"
+        delimiter = sniff_delimiter(path, encoding=bad.encoding) if quotes else "\t"
     rows = read_rows(path, delimiter=check_delimiter(delimiter), quotes=quotes, bad=bad)
     names = read_header(rows, bad)
     sized = ((number, fields, sum(map(len, fields))) for number, fields in rows_of_width(rows, names, bad))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.data.column_names import arrow_batches, arrow_type, missing_column
-from textune.data.labels import LabelEncoder, is_text, label_kind, scan_labels
+from textune.data.labels import LabelEncoder, is_text, label_kind, scan_labels, with_point
 from textune.data.schema import Schema
 from textune.data.wording import listed, near_name, quoted
 from textune.errors import DataError, first_rows
@@ -66,6 +66,8 @@ class _BadRows:
             finding = "further labels of this kind"
         elif schema.problem_type == "regression":
             finding = f"{quoted(label)} is not a finite number"
+            if (number := with_point(label)) is not None:
+                finding += f": it has a decimal comma; write {number}"
         else:
             finding = f"{quoted(label)} is not a label of the training data.{near_name(label, schema.label_names)}"
         self.add(split, f"column {schema.label!r}: {finding}", [row_number])

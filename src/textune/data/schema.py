@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from textune.data.column_names import arrow_batches, arrow_type, find_columns
+from textune.data.column_names import FoundColumns, arrow_batches, arrow_type, find_columns
 from textune.data.labels import (
     UNLABELLED,
     LabelScan,
@@ -21,6 +21,7 @@ from textune.data.labels import (
     natural_sorted,
     scan_labels,
     spell_labels,
+    with_point,
 )
 from textune.data.splits import train_split
 from textune.data.wording import listed, near_name, quoted
@@ -35,6 +36,9 @@ MAX_LIKELY_CLASSES = 50
 """Up to so many different whole numbers are taken as classes when each stands for at least two rows on average."""
 ROWS_PER_LIKELY_CLASS = 10
 """More of them are still classes when there are at least so many rows for each."""
+LIKELY_SEPARATORS = "|;,"
+CLEARLY_FEWER = 0.75
+"""Labels that a separator splits into so many times fewer, or less, are probably several in one."""
 _PROBLEM_TYPES: tuple[ProblemType, ...] = get_args(ProblemType)
 
 
@@ -102,6 +106,7 @@ def resolve_schema(
     label_names: Sequence[str] | None = None,
     label_separator: str | None = None,
     task: GlueTask | None = None,
+    labels_required: bool = True,
 ) -> Schema:
     """Decides what the columns mean, from what the user says, a known task, and the training split.
 
@@ -113,6 +118,8 @@ def resolve_schema(
     Label names, where they are not given: ClassLabel's own, else the training labels in natural order. Given names
     set the order and must cover the training labels. Labels that are whole numbers and not themselves among the names
     are positions: label 1 is `label_names[1]`.
+
+    Where no labels are required, a data set without any has no label column, and its labels may be all the same.
 
     Raises:
         ConfigError: a column or option is missing, doubtful or contradictory; all of them at once.
@@ -126,6 +133,7 @@ def resolve_schema(
         text_pair=text_pair,
         label=label,
         task_text_columns=() if task is None else task.text_columns,
+        label_required=labels_required,
     )
     names = None if label_names is None else tuple(label_names)
     problems = [*found.problems, *_name_problems(names)]
@@ -135,7 +143,10 @@ def resolve_schema(
         problems += _option_problems(found.label, scan, problem_type, names, label_separator)
     if problems:
         raise ConfigError(problems)
-    assert scan is not None and found.label is not None and found.text is not None
+    assert found.text is not None, "else there are problems"
+    if not labels_required and (scan is None or (scan.num_rows and not scan.is_labelled(names or ()))):
+        return _without_labels(found)
+    assert scan is not None and found.label is not None, "else there are problems"
     notes = found.notes
     if problem_type is None and task is not None:
         problem_type = "single_label_classification" if task.label_names else "regression"
@@ -146,7 +157,9 @@ def resolve_schema(
     if names is None:
         names = () if problem_type == "regression" else _names_of(train, found.label, scan, task=task)
     _require_coverage(scan, names, column=found.label)
-    _require_variety(scan, names, column=found.label, problem_type=problem_type)
+    if labels_required:
+        _require_variety(scan, names, column=found.label, problem_type=problem_type)
+    is_plain_text = scan.kind == "text" and label_separator is None
     return Schema(
         text=found.text,
         text_pair=found.text_pair,
@@ -155,8 +168,14 @@ def resolve_schema(
         problem_type=problem_type,
         label_names=names,
         label_separator=label_separator,
-        notes=(*notes, *_label_notes(scan, names)),
+        notes=(*notes, *_label_notes(scan, names), *(_misread(names) if is_plain_text else ())),
     )
+
+
+def _without_labels(found: FoundColumns) -> Schema:
+    assert found.text is not None, "looked at before"
+    notes = (*found.notes, "no labels: the texts alone are looked at")
+    return Schema(found.text, found.text_pair, None, found.id, "single_label_classification", (), None, notes)
 
 
 def _holds_numbers(dataset: Dataset, column: str) -> bool:
@@ -290,6 +309,11 @@ def _require_coverage(scan: LabelScan, names: tuple[str, ...], *, column: str) -
     by_position = scan.stands_for_positions(names)
     known = {str(position) for position in range(len(names))} if by_position else set(names)
     uncovered = natural_sorted(scan.counts.keys() - known - {UNLABELLED})
+    if by_position and set(scan.counts) - {UNLABELLED} == {str(number) for number in range(1, len(names) + 1)}:
+        raise ConfigError(
+            f"--label-names: they name the labels 0, 1, 2, ..., but those of column {column!r} in the training split "
+            "start at 1. Subtract 1 from them, or leave the names out."
+        )
     if uncovered:
         near = "" if by_position else near_name(uncovered[0], names)
         raise ConfigError(
@@ -333,3 +357,19 @@ def _label_notes(scan: LabelScan, names: tuple[str, ...]) -> list[str]:
             shown = ", ".join(f"{quoted(name)} ({rows[name]} rows)" for name in spellings)
             notes.append(f"warning: labels that differ only in case or surrounding blanks are kept apart: {shown}")
     return notes
+
+
+def _misread(names: tuple[str, ...]) -> list[str]:
+    """Says where one label per row seems to be something else: a number with a comma, or several labels."""
+    points = [with_point(name) for name in names]
+    if any(points) and all(point or is_number(name) for name, point in zip(names, points, strict=True)):
+        name, point = next((name, point) for name, point in zip(names, points, strict=True) if point)
+        return [f"warning: {quoted(name)} has a decimal comma; write {point}, if the labels are quantities"]
+    for separator in LIKELY_SEPARATORS:
+        joined = [name for name in names if separator in name]
+        parts = {part.strip() for name in names for part in name.split(separator)}
+        if joined and len(parts) <= CLEARLY_FEWER * len(names):
+            longest = quoted(max(joined, key=len))
+            advice = f"--label-separator {separator!r} takes them apart"
+            return [f"warning: labels such as {longest} look like several labels in one: {advice}"]
+    return []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from textune.data.arrow_files import hash_splits
 from textune.data.conversion import Files, convert, uniform_schemas
+from textune.data.encodings import UTF_8, check_encoding
 from textune.data.folders import canonical_split, split_files
 from textune.data.glue import GLUE_TASKS, HUB_REPOSITORY, GlueTask, official_files, task_of_folder
 from textune.data.hub import HubName, load_from_hub, parse_hub_name
@@ -57,6 +58,7 @@ def load_source(
     test: str | None = None,
     local_copy: str | None = None,
     delimiter: str | None = None,
+    encoding: str = UTF_8,
     drop_bad_rows: bool = False,
 ) -> Source:
     """Reads what `data` names: "sample", an existing file or folder, "glue/TASK", or a hub data set
@@ -70,6 +72,7 @@ def load_source(
         test: likewise.
         local_copy: for "glue/TASK": a folder that holds the task's folder; default is $TEXTUNE_DATA, then the hub.
         delimiter: of CSV and TSV files; found by itself if None.
+        encoding: of CSV, TSV and JSON files.
         drop_bad_rows: leave out and count rows that cannot be read, instead of stopping.
 
     Raises:
@@ -78,12 +81,13 @@ def load_source(
     """
     if local_copy is not None and not data.startswith("glue/"):
         raise ConfigError("A local copy of GLUE goes with --data glue/TASK only.")
+    encoding = check_encoding(encoding)
     more: dict[str, tuple[Path, ...]] = {
         split: (existing_file(path),)
         for split, path in (("validation", validation), ("test", test))
         if path is not None
     }
-    converted = functools.partial(_converted, delimiter=delimiter, drop_bad_rows=drop_bad_rows)
+    converted = functools.partial(_converted, delimiter=delimiter, encoding=encoding, drop_bad_rows=drop_bad_rows)
     with contextlib.ExitStack() as stack:
         found = _sample(stack) if data == "sample" else _find(data, local_copy)
         if isinstance(found, Files):
@@ -91,13 +95,15 @@ def load_source(
     if not more:
         if delimiter is not None:
             raise ConfigError(f"--delimiter is for .csv and .tsv files; {data!r} is not one.")
+        if encoding != UTF_8:
+            raise ConfigError(f"--encoding is for text files; {data!r} is not one.")
         return found
     further = Files(found.name, found.location, more, task=found.task, notes=_replaced(found.splits, more))
     return _joined(found, converted(further))
 
 
-def _converted(files: Files, *, delimiter: str | None, drop_bad_rows: bool) -> Source:
-    data = convert(files, delimiter=delimiter, drop_bad_rows=drop_bad_rows)
+def _converted(files: Files, *, delimiter: str | None, encoding: str, drop_bad_rows: bool) -> Source:
+    data = convert(files, delimiter=delimiter, encoding=encoding, drop_bad_rows=drop_bad_rows)
     notes = (*files.notes, *data.notes)
     return Source(
         files.name,

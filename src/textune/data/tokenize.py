@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from textune.cores import cores
-from textune.data.cache import cache_root, make_folder_once
+from textune.data.cache import cache_root, open_or_make
 from textune.data.tokens import TokenRows
 from textune.errors import CheckpointError, panics_as_errors
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Raised when what is written below changes its meaning: older cached files are then not used.
 FORMAT_VERSION = 1
 BATCH_ROWS = 1000
+_FILE = "tokens.arrow"
 Progress = Callable[[int], None]
 
 
@@ -70,7 +71,7 @@ def tokenize_split(
         encode = partial(encode_texts, tokenizer=tokenizer, max_length=max_length)
         batches = _batches(rows)
         workers = num_workers or (0 if tokenizer.is_fast else cores())
-        with pa.OSFile(str(folder / "tokens.arrow"), "wb") as sink:
+        with pa.OSFile(str(folder / _FILE), "wb") as sink:
             writer = None
             for table in _mapped(encode, batches, workers=workers):
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
@@ -80,7 +81,14 @@ def tokenize_split(
             assert writer is not None, "a split has at least one row"
             writer.close()
 
-    return TokenRows.open(make_folder_once(cache_root("tokens") / digest, write) / "tokens.arrow")
+    def opened(folder: Path) -> TokenRows | None:
+        try:
+            tokens = TokenRows.open(folder / _FILE)
+        except (OSError, KeyError, pa.ArrowException):
+            return None
+        return tokens if len(tokens) == len(rows) else None
+
+    return open_or_make(cache_root("tokens") / digest, write, opened)
 
 
 def encode_texts(

@@ -68,6 +68,14 @@ class TokenRows:
             counts = found
         return counts
 
+    def count_in_rows(self, ids: Sequence[int]) -> IntArray:
+        """How many tokens of each row are one of these, int64 [num_rows]."""
+        counts = [
+            np.diff(np.concatenate([[0], np.cumsum(np.isin(values, ids))])[offsets - offsets[0]])
+            for values, offsets in self._ids.chunks()
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *counts])
+
     def take(self, rows: Sequence[int] | IntArray) -> Examples:
         """Returns the examples with these row numbers (0-based), in that order, as views."""
         types = None if self._types is None else [self._types[row] for row in rows]
@@ -85,11 +93,16 @@ class _Lists:
         lengths = [np.diff(offsets) for offsets in self._offsets]
         self.lengths: IntArray = np.concatenate(lengths).astype(np.int64) if lengths else np.zeros(0, np.int64)
 
+    def chunks(self) -> Iterator[tuple[IntArray, IntArray]]:
+        """The values of each chunk's rows, and its offsets, which need not begin at 0."""
+        for values, offsets in zip(self._values, self._offsets, strict=True):
+            yield values[offsets[0] : offsets[-1]], offsets
+
     def pieces(self) -> Iterator[IntArray]:
         """All values, in pieces of a size that memory has room for."""
-        for values, offsets in zip(self._values, self._offsets, strict=True):
-            for start in range(int(offsets[0]), int(offsets[-1]), _PIECE):
-                yield values[start : min(start + _PIECE, int(offsets[-1]))]
+        for values, _ in self.chunks():
+            for start in range(0, len(values), _PIECE):
+                yield values[start : start + _PIECE]
 
     def __getitem__(self, row: int | np.integer[Any]) -> IntArray:
         chunk = int(np.searchsorted(self._starts, row, side="right")) - 1

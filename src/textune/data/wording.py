@@ -13,9 +13,12 @@ def quoted(value: object, *, width: int = 60) -> str:
     return shown if len(shown) <= width else f"{shown[: width - 4]}...{shown[-1]}"
 
 
-def listed(values: Sequence[object], *, shown: int = 10) -> str:
-    """Returns "'a', 'b' and 3 more"; "none" where there are none."""
-    head = ", ".join(quoted(value) for value in values[:shown])
+def listed(values: Sequence[object], *, counts: Sequence[int] | None = None, shown: int = 10) -> str:
+    """Returns "'a', 'b' and 3 more", with counts "'a' (7), 'b' (1) and 3 more"; "none" where there are none."""
+    names = [quoted(value) for value in values[:shown]]
+    if counts is not None:
+        names = [f"{name} ({count:,})" for name, count in zip(names, counts, strict=False)]
+    head = ", ".join(names)
     more = len(values) - shown
     return f"{head} and {more} more" if more > 0 else head or "none"
 

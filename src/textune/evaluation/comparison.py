@@ -72,7 +72,7 @@ class Difference:
 
     Attributes:
         value: its value less the first's; below 0 for an error that has fallen.
-        interval: of `value`; None where both are alike on every row.
+        interval: of `value`; None where both are alike on every row, or there is but one.
         p_value: how often so large a difference, either way, would arise if there were none. Of several candidates
             adjusted for their number (Holm 1979).
     """
@@ -228,8 +228,11 @@ def mean_intervals(
         outcomes: of models trained with different seeds, on the same rows in the same order.
 
     Returns:
-        None for a metric that is undefined for one of them, or where neither rows nor seeds make a difference.
+        None for a metric that is undefined for one of them, or where neither rows nor seeds make a difference; and of
+        all of one row, which tells nothing of others.
     """
+    if len(outcomes[0].labels) < 2:
+        return dict.fromkeys(metric_names)
     values = [defined_values(outcome, metric_names) for outcome in outcomes]
     drawn = _resampled(outcomes, metric_names, seed=seed, num_resamples=num_resamples)
     intervals: dict[str, Interval | None] = dict.fromkeys(metric_names)
@@ -237,8 +240,8 @@ def mean_intervals(
         if any(value[name] is None for value in values) or np.isfinite(drawn[name]).mean() <= 0.5:
             continue
         own = np.array([value[name] for value in values], np.float64)
-        rows = _row_variance(drawn[name].mean(axis=0), num_rows=len(outcomes[0].labels))
-        error, freedom = _combined([rows, _seed_variance(own, drawn[name])])
+        rows = row_variance(drawn[name].mean(axis=0), num_rows=len(outcomes[0].labels))
+        error, freedom = _combined([rows, seed_variance(own, drawn[name])])
         if error > 0:
             interval = _around(float(own.mean()), error, freedom)
             low, high = METRICS[name].bounds
@@ -282,8 +285,10 @@ def _difference(values: FloatArray, drawn: FloatArray, first: slice, second: sli
     from scipy.stats import t
 
     difference = float(values[second].mean() - values[first].mean())
-    parts = [_row_variance(drawn[second].mean(axis=0) - drawn[first].mean(axis=0), num_rows=num_rows)]
-    parts += [_seed_variance(values[side], drawn[side]) for side in (first, second)]
+    if num_rows < 2:
+        return Difference(difference, None, 1.0)
+    parts = [row_variance(drawn[second].mean(axis=0) - drawn[first].mean(axis=0), num_rows=num_rows)]
+    parts += [seed_variance(values[side], drawn[side]) for side in (first, second)]
     error, freedom = _combined(parts)
     if error == 0:
         return Difference(difference, None, 1.0)
@@ -306,13 +311,13 @@ def _around(value: float, error: float, freedom: float) -> Interval:
     return Interval(value - half, value + half, "bootstrap t")
 
 
-def _row_variance(drawn: FloatArray, *, num_rows: int) -> tuple[float, float]:
+def row_variance(drawn: FloatArray, *, num_rows: int) -> tuple[float, float]:
     """The variance that rows give a value, [num_resamples], and the doubt about it: half its own variance."""
     variance = float(np.nanvar(drawn, ddof=1))
     return variance, variance**2 / (num_rows - 1)
 
 
-def _seed_variance(values: FloatArray, drawn: FloatArray) -> tuple[float, float]:
+def seed_variance(values: FloatArray, drawn: FloatArray) -> tuple[float, float]:
     """What seeds add to the variance of their mean, and the doubt about it; nothing for a single one.
 
     It is as doubtful as the whole variance over seeds, of which it is what rows leave: few seeds know little of either.
@@ -346,6 +351,8 @@ def verdict(comparison: Comparison, metric: str, index: int) -> str:
     """One plain sentence: whether candidate `index` (1 for the second) is better than the first, and how surely."""
     difference = comparison.differences[metric][index - 1]
     first, second = comparison.names[0], comparison.names[index]
+    if comparison.num_rows < 2:
+        return f"One row does not tell whether {first} or {second} is better."
     if difference.interval is None:
         return f"{first} and {second} have the same {metric}: they predict alike on every row."
     sign = 1 if difference.value >= 0 else -1

@@ -169,7 +169,12 @@ def mean_statistic(name: str, values: FloatArray) -> Additive:
 def bootstrap_intervals(
     statistic: Statistic, *, seed: int, num_resamples: int, methods: Sequence[Method]
 ) -> dict[str, tuple[Interval | None, ...]]:
-    """The 95 % intervals of a statistic's metrics by each of the methods, all from the same resamples."""
+    """The 95 % intervals of a statistic's metrics by each of the methods, all from the same resamples.
+
+    None where the rows are too few to tell: see `metric_intervals`. One row is, whatever the metric.
+    """
+    if statistic.num_rows < 2:
+        return {name: (None,) * len(methods) for name in statistic.names}
     (values,), cells = resample([statistic], seed=seed, num_resamples=num_resamples)
     prepared = statistic.prepare(cells)
     estimate = prepared.evaluate(cells.units[None].astype(np.float64))[0]

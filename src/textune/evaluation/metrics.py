@@ -1,4 +1,7 @@
-"""Metrics by name: exactly scikit-learn's and SciPy's values, no network.
+"""Metrics by name, with scikit-learn's and SciPy's values, no network.
+
+One differs: macro F1 is the mean over all labels of the model, also those that no row has and no prediction names;
+scikit-learn leaves these out unless it is told of them by `labels=` (docs/decisions/0013-uncertainty.md).
 
 To add one, write a function of sums over rows (`textune.evaluation.sums`) and give it a line in `METRICS`: its interval
 and its comparison follow from that.
@@ -155,10 +158,13 @@ def metric_values(outcome: Outcome, names: Sequence[str]) -> dict[str, float | N
     return {name: values[name] for name in names}
 
 
-def why_undefined(name: str, outcome: Outcome) -> str | None:
+def why_undefined(name: str, outcome: Outcome, *, label_names: Sequence[str] = ()) -> str | None:
     """Why a metric is 0/0 for these rows, in words; None where it is defined.
 
     A model that predicts one label for all rows has a Matthews correlation of 0, its limit, as everywhere.
+
+    Args:
+        label_names: in the order of their ids, for messages that name the positive one.
     """
     labels, predictions = outcome.labels, outcome.predictions
     if name in {"pearson", "spearmanr"}:
@@ -169,10 +175,11 @@ def why_undefined(name: str, outcome: Outcome) -> str | None:
     if name in {"f1", "precision", "recall"}:
         missing = {"precision": not predictions.any(), "recall": not labels.any()}
         if missing.get(name, all(missing.values())):
+            positive = f"the positive label{f' {label_names[1]!r}' if label_names else ''}"
             return {
-                "precision": "the positive label is never predicted",
-                "recall": "no row has the positive label",
-                "f1": "the positive label is neither there nor predicted",
+                "precision": f"{positive} is never predicted",
+                "recall": f"no row has {positive}",
+                "f1": f"{positive} is neither there nor predicted",
             }[name]
     return None
 

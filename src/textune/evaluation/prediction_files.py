@@ -128,13 +128,17 @@ def _members(source: str, notes: list[str]) -> list[Run | Path]:
         return [path]
     seeds = sorted(folder for folder in path.glob("seed-*") if (folder / "config.yaml").is_file())
     if not seeds:
-        return [Run.open(path)]
+        run = Run.open(path)
+        run.require_finished()
+        return [run]
     finished = [folder for folder in seeds if (folder / "summary.json").is_file()]
     if len(finished) < len(seeds):
         missing = [folder.name for folder in seeds if folder not in finished]
         notes.append(f"{source}: left out, not finished: {', '.join(missing)}")
     if not finished:
-        raise InputNotFoundError(f"{source!r} holds {len(seeds)} runs, none of which has finished.")
+        raise InputNotFoundError(
+            f"{source!r} holds {len(seeds)} runs, none of which has finished.", hint=Run(path).hint_of_finishing
+        )
     return [Run.open(folder) for folder in finished]
 
 
@@ -146,7 +150,11 @@ def _common_split(runs: Sequence[Run], asked: str | None) -> str:
     ]
     common = set.intersection(*labelled)
     if not common:
-        raise DataError(f"{runs[0].path}: no split is scored in all of the runs, so that nothing can be compared.")
+        found = "; ".join(f"{run.path} has {listed(sorted(names))}" for run, names in zip(runs, labelled, strict=True))
+        raise DataError(
+            f"Expected a split that is scored in all of the runs, to compare them on; there is none: {found}.",
+            hint="Compare runs that were scored on the same rows.",
+        )
     chosen = runs[0].summary["selected"]["split"]
     other = sorted(common - {chosen})
     return "test" if "test" in other else other[0] if other else chosen

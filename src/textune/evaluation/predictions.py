@@ -175,24 +175,29 @@ class Decision:
         temperature: what logits are divided by first (`textune.evaluation.calibration`).
         thresholds: the least score of a label that is given: one for the positive of two labels, [1], or one for each
             of several per row, [num_labels]. None for the highest score, or one half.
+        threshold_temperature: of the scores that they are compared with.
     """
 
     problem_type: str
     temperature: float = 1.0
     thresholds: FloatArray | None = None
+    threshold_temperature: float = 1.0
 
     def scores(self, logits: FloatArray) -> FloatArray:
         """As `to_scores`."""
-        return to_scores(logits if self.temperature == 1 else logits / self.temperature, self.problem_type)
+        return self._at(self.temperature, logits)
 
     def predictions(self, logits: FloatArray) -> npt.NDArray[Any]:
         """As `decide`."""
         if self.thresholds is None:
             return decide(logits, self.problem_type)
-        scores = self.scores(logits)
+        scores = self._at(self.threshold_temperature, logits)
         if self.problem_type == MULTI_LABEL:
             return np.asarray(scores >= self.thresholds, np.float32)
         return np.asarray(scores[:, 1] >= self.thresholds[0], np.int64)
+
+    def _at(self, temperature: float, logits: FloatArray) -> FloatArray:
+        return to_scores(logits if temperature == 1 else logits / temperature, self.problem_type)
 
 
 def name_labels(labels: npt.NDArray[Any], label_set: LabelSet) -> list[Any]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from textune.evaluation.baseline import Baseline, judged_by
 from textune.evaluation.calibration import calibration_quality
 from textune.evaluation.intervals import Interval, ends, metric_intervals, per_class_intervals
-from textune.evaluation.metrics import LOSS, compute_metrics, outcome_of, per_class_metrics, why_undefined
+from textune.evaluation.metrics import LOSS, METRICS, compute_metrics, outcome_of, per_class_metrics, why_undefined
 from textune.evaluation.predictions import FloatArray, LabelSet, to_scores
 from textune.evaluation.sums import row_losses
 from textune.models.losses import REGRESSION
@@ -31,6 +32,8 @@ class Scores:
         intervals: of the metrics, None where there is none to give; empty where none were computed.
         per_class_intervals: of precision, recall and F1 by label name.
         calibration: expected calibration error and Brier score; empty for regression.
+        positive_label: what F1, precision and recall of two labels speak of; None of other labels.
+        baseline: the same answer for every row; None where it was not computed.
     """
 
     num_rows: int
@@ -40,6 +43,8 @@ class Scores:
     intervals: dict[str, Interval | None] = field(default_factory=dict)
     per_class_intervals: dict[str, dict[str, Interval | None]] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
+    positive_label: str | None = None
+    baseline: Baseline | None = None
 
     def as_json(self) -> dict[str, Any]:
         """`{"accuracy": {"value": 0.8, "interval": [0.76, 0.84]}, ..., "per_class": {...}, "num_rows": 408}`."""
@@ -54,6 +59,10 @@ class Scores:
             values["per_class"] = {name: self._class_json(name) for name in self.per_class}
         if self.calibration:
             values["calibration"] = self.calibration
+        if self.positive_label is not None:
+            values["positive_label"] = self.positive_label
+        if self.baseline is not None:
+            values["baseline"] = dataclasses.asdict(self.baseline)
         return values | {"num_rows": self.num_rows}
 
     def _class_json(self, name: str) -> dict[str, Any]:
@@ -68,15 +77,23 @@ def score(logits: FloatArray, labels: npt.NDArray[Any], label_set: LabelSet, *, 
     metrics = compute_metrics(logits, labels, label_set, names=metric_names)
     metrics[LOSS] = mean_loss(logits, labels)
     outcome = outcome_of(logits, labels, label_set)
-    reasons = {name: why_undefined(name, outcome) for name, value in metrics.items() if value is None}
+    missing = [name for name, value in metrics.items() if value is None]
+    reasons = {name: why_undefined(name, outcome, label_names=label_set.names) for name in missing}
     undefined = {name: reason for name, reason in reasons.items() if reason is not None}
-    return Scores(len(labels), metrics, per_class_metrics(outcome, label_set), undefined)
+    binary = any(METRICS[name].binary_only for name in metric_names)
+    return Scores(
+        len(labels),
+        metrics,
+        per_class_metrics(outcome, label_set),
+        undefined,
+        positive_label=label_set.names[1] if binary else None,
+    )
 
 
 def with_uncertainty(
     scores: Scores, logits: FloatArray, labels: npt.NDArray[Any], label_set: LabelSet, *, seed: int = RESAMPLING_SEED
 ) -> Scores:
-    """Adds the intervals and the calibration, which the evaluations during training do without.
+    """Adds the intervals, the calibration and the baseline, which the evaluations during training do without.
 
     Args:
         scores: of these logits and labels.
@@ -85,11 +102,13 @@ def with_uncertainty(
     """
     kind = label_set.problem_type
     calibration = {} if kind == REGRESSION else calibration_quality(to_scores(logits, kind), labels)
+    outcome, names = outcome_of(logits, labels, label_set), list(scores.metrics)
     return dataclasses.replace(
         scores,
-        intervals=metric_intervals(logits, labels, label_set, list(scores.metrics), seed=seed),
-        per_class_intervals=per_class_intervals(outcome_of(logits, labels, label_set), label_set, seed=seed),
+        intervals=metric_intervals(logits, labels, label_set, names, seed=seed),
+        per_class_intervals=per_class_intervals(outcome, label_set, seed=seed),
         calibration=calibration,
+        baseline=Baseline.of(outcome, judged_by(names[0], names), label_set.names),
     )
 
 

@@ -10,6 +10,7 @@ have it or none has. Curves are of scores without temperature, and hold the poin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def choose_decision(
     if kind == REGRESSION and (calibrated or threshold is not None):
         what = "--calibrated" if calibrated else "--threshold"
         raise ConfigError(f"{what}: this model gives numbers, which are no probabilities.")
-    temperature, thresholds = 1.0, None
+    temperature = 1.0
     if calibrated:
         stored = Calibration.read(folder)
         if stored.temperature is None:
@@ -147,23 +148,22 @@ def choose_decision(
                 hint="Predict without --calibrated, or train with more validation rows.",
             )
         temperature = stored.temperature
-    if threshold is not None:
-        target = Target.parse(threshold)
-        if kind == SINGLE_LABEL and len(label_set.names) != 2:
-            raise ConfigError(
-                f"--threshold: expected a model with two labels or several labels per text; this one chooses one of "
-                f"{len(label_set.names)} labels, which takes no threshold."
-            )
-        thresholds = _thresholds(folder, label_set, target, temperature)
-    return Decision(kind, temperature, thresholds)
-
-
-def _thresholds(folder: Path, label_set: LabelSet, target: Target, temperature: float) -> FloatArray:
-    from scipy.special import expit, logit
-
-    names = label_set.names if label_set.problem_type == MULTI_LABEL else label_set.names[1:]
+    if threshold is None:
+        return Decision(kind, temperature)
+    target = Target.parse(threshold)
+    if kind == SINGLE_LABEL and len(label_set.names) != 2:
+        raise ConfigError(
+            f"--threshold: expected a model with two labels or several labels per text; this one chooses one of "
+            f"{len(label_set.names)} labels, which takes no threshold."
+        )
+    names = label_set.names if kind == MULTI_LABEL else label_set.names[1:]
     if target.kind == "score":
-        return np.full(len(names), target.least)
+        return Decision(kind, temperature, np.full(len(names), target.least), threshold_temperature=temperature)
+    # Chosen on scores without temperature and compared with such: it changes how sure they are, not their order.
+    return Decision(kind, temperature, _stored_thresholds(folder, names, target))
+
+
+def _stored_thresholds(folder: Path, names: Sequence[str], target: Target) -> FloatArray:
     stored = Calibration.read(folder)
     chosen: list[float] = []
     problems: list[str] = []
@@ -181,7 +181,4 @@ def _thresholds(folder: Path, label_set: LabelSet, target: Target, temperature: 
             chosen.append(found.value)
     if problems:
         raise ConfigError(problems, hint="Choose a lower target, or give the score itself: --threshold 0.37.")
-    # Chosen on scores without temperature, whose logit the temperature divides.
-    with np.errstate(divide="ignore"):
-        thresholds: FloatArray = expit(logit(np.array(chosen)) / temperature)
-    return thresholds
+    return np.array(chosen)

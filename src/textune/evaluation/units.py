@@ -10,6 +10,11 @@ def title(name: str) -> str:
     return name if name in _IN_THEIR_OWN else f"{name} %"
 
 
+def with_unit(name: str, value: float) -> str:
+    """A value of that metric as text that stands by itself."""
+    return value_text(name, value) if name in _IN_THEIR_OWN else f"{value_text(name, value)} %"
+
+
 def value_text(name: str, value: float) -> str:
     """A value of that metric, or an end of its interval, as text."""
     return f"{value:.4g}" if name in _IN_THEIR_OWN else f"{100 * value:.1f}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from textune.config import flag_of
 from textune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ REGRESSION = "regression"
 
 class Loss:
     """Cross-entropy, binary cross-entropy per label, or squared error; as `torch.nn.functional` defines them.
+
+    Only where smoothing and class weights meet it differs: a row has the weight of its label as a whole. torch weights
+    the mass that is spread over the labels by each of them, so that a rare label's becomes the best answer for all.
 
     Args:
         problem_type: transformers' name of it.
@@ -56,9 +60,11 @@ class Loss:
         if self.class_weights is not None:
             weights = torch.as_tensor(self.class_weights, dtype=logits.dtype, device=logits.device)
         if self.problem_type == SINGLE_LABEL:
-            return functional.cross_entropy(
-                logits, labels, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
-            )
+            smoothing = self.label_smoothing
+            if weights is None:
+                return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+            rows = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+            return (rows * weights[labels]).sum()
         if self.problem_type == MULTI_LABEL:
             return functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="sum")
         return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
@@ -73,6 +79,22 @@ class Loss:
         return float(len(labels))
 
 
+def check_class_weights(asked: str | None, *, problem_type: str, num_labels: int) -> None:
+    """Whether `training.class_weights` fit the labels.
+
+    Raises:
+        ConfigError: a number too many or too few, or a regression problem.
+    """
+    if asked is None:
+        return
+    if problem_type == REGRESSION:
+        raise ConfigError(f"{flag_of('training.class_weights')}: a regression problem has no classes to weight.")
+    if asked != "balanced" and (found := len(asked.split(","))) != num_labels:
+        raise ConfigError(
+            f"{flag_of('training.class_weights')}: expected {num_labels} numbers, one per label, found {found}."
+        )
+
+
 def resolve_class_weights(
     asked: str | None, labels: npt.NDArray[Any], *, problem_type: str, num_labels: int
 ) -> npt.NDArray[np.float64] | None:
@@ -83,24 +105,21 @@ def resolve_class_weights(
         labels: of the training rows: int64 [num_rows] or float32 [num_rows, num_labels].
 
     Returns:
-        For "balanced", scikit-learn's `n / (num_labels * count)` for single labels, and negatives / positives per
-        label for several labels.
+        For "balanced", scikit-learn's `n / (num_present * count)` for single labels, of which those without rows do
+        not count and have 0; and negatives / positives per label for several labels.
 
     Raises:
-        ConfigError: a number too many or too few, or a regression problem.
+        ConfigError: see `check_class_weights`.
     """
+    check_class_weights(asked, problem_type=problem_type, num_labels=num_labels)
     if asked is None:
         return None
-    if problem_type == REGRESSION:
-        raise ConfigError("training.class_weights: a regression problem has no classes to weight.")
     if asked == "balanced":
         if problem_type == MULTI_LABEL:
             positives = np.maximum(labels.sum(axis=0), 1)
             return np.asarray((len(labels) - positives) / positives, dtype=np.float64)
-        return len(labels) / (num_labels * np.bincount(labels, minlength=num_labels).clip(min=1))
-    weights = np.array([float(item) for item in asked.split(",")])
-    if len(weights) != num_labels:
-        raise ConfigError(
-            f"training.class_weights: expected {num_labels} numbers, one per label, found {len(weights)}."
-        )
-    return weights
+        counts = np.bincount(labels, minlength=num_labels)
+        weights = np.zeros(num_labels)
+        np.divide(len(labels), np.count_nonzero(counts) * counts, out=weights, where=counts > 0)
+        return weights
+    return np.array([float(item) for item in asked.split(",")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.config import flag_of
 from textune.errors import CheckpointError, ConfigError, panics_as_errors
 from textune.models.quiet import first_line, quiet_transformers
 
@@ -75,7 +76,8 @@ def max_tokens(
     positions = _num_positions(model_config)
     if asked is not None and asked > positions:
         raise ConfigError(
-            f"tokens.max_length: expected at most {positions}, the positions this checkpoint has, found {asked}."
+            f"{flag_of('tokens.max_length')}: expected at most {positions}, the positions this checkpoint has, found "
+            f"{asked}."
         )
     allowed = min(positions, tokenizer.model_max_length)
     length = asked or (int(allowed) if allowed < _NO_LIMIT else DEFAULT_MAX_LENGTH)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from textune.data.delimited import csv_line, read_header, read_rows, rows_of_width
 from textune.data.folds import deal_folds
+from textune.data.lines import BadRows
 from textune.data.prepare import PreparedData
 from textune.data.rows import labels_of
 from textune.data.tokenize import tokenize_split
 from textune.errors import CheckpointError
 from textune.evaluation.analysis import analyse, further_columns
+from textune.evaluation.baseline import judged_by, why_failed
 from textune.evaluation.label_errors import LabelErrors, label_errors
 from textune.evaluation.metrics import METRICS, outcome_of
 from textune.evaluation.predictions import FloatArray, LabelSet, logits_of_table, to_scores
@@ -25,7 +27,6 @@ from textune.evaluation.stored_calibration import Calibration
 from textune.files import write_json, write_text
 from textune.models.losses import SINGLE_LABEL
 from textune.models.tokenizer import load_tokenizer
-from textune.repeats.failed import judged_by, why_failed
 from textune.repeats.members import Member
 from textune.repeats.together import copy_model, metrics_of, scored_splits, spread
 from textune.run import LABEL_ERRORS, Run
@@ -85,7 +86,7 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     whole.write("analysis.json", {OUT_OF_FOLD: _analyse(last, prepared, logits, labels, label_set)})
     if label_set.problem_type == SINGLE_LABEL and not any(failed.values()):
         found = label_errors(labels, to_scores(logits, SINGLE_LABEL))
-        write_text(whole.path / LABEL_ERRORS, _label_errors_csv(found, rows, labels, label_set))
+        write_text(whole.path / LABEL_ERRORS, label_errors_csv(found, rows, labels, label_set))
         summary["label_errors"] = {"suspects": len(found.rows), "estimated_share": found.estimated_share}
     for split in scored_splits(last.summary):
         whole.write_predictions(split, last.predictions(split))
@@ -146,8 +147,10 @@ def read_label_errors(whole: Run, *, limit: int) -> list[dict[str, str]]:
     path = whole.path / LABEL_ERRORS
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row for row, _ in zip(csv.DictReader(file), range(limit), strict=False)]
+    bad = BadRows(path)
+    rows = read_rows(path, delimiter=",", quotes=True, bad=bad)
+    names = read_header(rows, bad)
+    return [dict(zip(names, fields, strict=True)) for _, fields in islice(rows_of_width(rows, names, bad), limit)]
 
 
 def _pooled(folds: Sequence[Run], fold_of_row: npt.NDArray[np.int64], rows: Dataset) -> pa.Table:
@@ -190,17 +193,16 @@ def _analyse(
     )
 
 
-def _label_errors_csv(found: LabelErrors, rows: Dataset, labels: npt.NDArray[Any], label_set: LabelSet) -> str:
+def label_errors_csv(found: LabelErrors, rows: Dataset, labels: npt.NDArray[Any], label_set: LabelSet) -> str:
+    """The suspects as label_errors.csv holds them, the most suspicious first."""
     texts = [name for name in ("text", "text_pair") if name in rows.column_names]
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["row", "id", "label", "suggested", "margin", *texts])
+    lines = [csv_line(["row", "id", "label", "suggested", "margin", *texts])]
     suspects = rows.select(found.rows)
     for place, row, suggested in zip(found.rows.tolist(), suspects, found.suggested.tolist(), strict=True):
         names = label_set.names[int(labels[place])], label_set.names[suggested]
         margin = f"{found.margins[place]:.4f}"
-        writer.writerow([row["row"] + 1, row["id"], *names, margin, *(row[name] for name in texts)])
-    return file.getvalue()
+        lines.append(csv_line([row["row"] + 1, row["id"], *names, margin, *(row[name] for name in texts)]))
+    return "".join(lines)
 
 
 def _card_text(note: str, figures: dict[str, Any]) -> str:

@@ -9,11 +9,11 @@ import numpy as np
 
 from textune.data.schema import Schema
 from textune.data.splits import split_roles
+from textune.evaluation.baseline import judged_by, why_failed
 from textune.evaluation.comparison import mean_intervals
 from textune.evaluation.intervals import Interval, ends
 from textune.evaluation.metrics import LOSS, METRICS
 from textune.evaluation.prediction_files import read_outcomes
-from textune.repeats.failed import judged_by, why_failed
 from textune.repeats.members import Member
 from textune.repeats.together import copy_model, metrics_of, scored_splits, spread
 from textune.run import Run
@@ -79,7 +79,8 @@ def _means(parts: Sequence[Mapping[str, Any]], intervals: Mapping[str, Interval 
         found[name] = spread(values) | {"interval": ends(intervals.get(name))}
         if None in values:
             found[name]["undefined"] = f"it is undefined for {values.count(None)} of {len(values)} seeds"
-    return found | {"num_rows": parts[0]["num_rows"]}
+    rows = {name: parts[0][name] for name in ("positive_label", "baseline") if name in parts[0]}  # the same for all
+    return found | rows | {"num_rows": parts[0]["num_rows"]}
 
 
 def _choose(
@@ -123,6 +124,6 @@ def _card_text(note: str, figures: Mapping[str, Mapping[str, Any]], *, quoted: S
     lines = [
         f"- {name} on {split}: mean {entry['value']:.4f}, standard deviation {entry['deviation']:.4f}"
         for name, entry in figures[split].items()
-        if isinstance(entry, dict) and entry["value"] is not None and entry["deviation"] is not None
+        if name in metrics_of(figures[split]) and entry["value"] is not None and entry["deviation"] is not None
     ]
     return "\n".join([note, "", *lines])

@@ -11,6 +11,7 @@ import yaml
 
 from textune import __version__
 from textune.data.glue import HUB_REPOSITORY
+from textune.evaluation.captions import captions
 from textune.report.sections import Figure, scores
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def model_card(*, config: Config, prepared: PreparedData, summary: dict[str, Any
     figures = {split: scores(summary[split]) for split in splits}
     labels = ", ".join(_code(label) for label in schema.label_names) or "a number"
     inputs = "a pair of texts" if schema.text_pair else "one text"
+    told = _captions({split: summary[split] for split in splits}, summary["selected"])
     sample = '{"text": "One text", "text_pair": "and another"}' if schema.text_pair else '"One text"'
     metadata = _metadata(config, prepared, figures)
     return f"""---
@@ -53,7 +55,7 @@ Takes {inputs}, gives {labels}. Fine-tuned from `{config.model.checkpoint}` with
 
 {_table(figures, summary)}
 
-In brackets: 95 % intervals, that is how far a figure would move with other rows from the same source.
+{told}In brackets: 95 % intervals, that is how far a figure would move with other rows from the same source.
 {_selection(summary["selected"])}
 
 ## Intended use
@@ -129,6 +131,13 @@ def _table(figures: dict[str, dict[str, Figure]], summary: dict[str, Any]) -> st
     lines += [[title, *(_cell(part.get(name)) for part in figures.values())] for name, title in titles.items()]
     lines.append(["rows", *(f"{summary[split]['num_rows']:,}" for split in figures)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _captions(scores: dict[str, dict[str, Any]], selected: dict[str, Any]) -> str:
+    """Of which label the figures speak and what would be little, as a list with a blank line behind it."""
+    failed = selected.get("failed")
+    lines = captions(scores) + ([f"**This model has learned nothing**: {failed}."] if failed else [])
+    return "".join(f"- {' '.join(line.split())}\n" for line in lines) + ("\n" if lines else "")
 
 
 def _cell(figure: Figure | None) -> str:

@@ -5,7 +5,6 @@ Inside a page colours are CSS variables, so that one drawing serves light and da
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import warnings
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
+
+from textune.data.delimited import csv_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,11 +126,7 @@ def file_png(chart: Chart) -> bytes:
 
 def file_csv(chart: Chart) -> str:
     """The numbers behind the chart."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(chart.columns)
-    writer.writerows(chart.rows)
-    return file.getvalue()
+    return "".join(map(csv_line, [chart.columns, *chart.rows]))
 
 
 def printable(text: str, *, longest: int | None = None) -> str:

@@ -10,12 +10,13 @@ from textune.config import Config
 from textune.config_reading import flat_options
 from textune.data.wording import counted
 from textune.errors import first_rows
+from textune.evaluation.captions import captions
 from textune.evaluation.units import title, value_text
 from textune.report.charts import Chart
 from textune.report.figures import curves, length_distribution
 from textune.report.reading import RunFiles
 
-NOT_FIGURES = {"per_class", "calibration", "num_rows"}
+NOT_FIGURES = {"per_class", "calibration", "positive_label", "baseline", "num_rows"}
 NOT_METRICS = {"step", "epoch", "split", "best", "loss", "kind"}
 LENGTHS = ("median", "percentile_95", "longest_before_truncation", "truncated_rows")
 Section = dict[str, Any]
@@ -85,6 +86,8 @@ def results(files: RunFiles) -> Section | None:
     headline = chosen if chosen != "loss" else next(iter(entries[splits[0]]))
     return {
         "note": files.summary["selected"].get("note"),
+        "failed": files.summary["selected"].get("failed"),
+        "captions": captions({split: files.summary[split] for split in splits}),
         "tiles": [
             {"split": split, "figure": figures[headline], "rows": int(files.summary[split]["num_rows"])}
             for split, figures in entries.items()

@@ -101,11 +101,13 @@ def open_trackers(
         UnavailableError: a package is not installed, or a tracker cannot be reached.
     """
     require_installed(names)
-    ids, trackers = _known_ids(run), []
+    ids, trackers = _known_ids(run), list[Tracker]()
     for name in names:
         try:
             writer = _OPEN[name](run.path, plain_options(config), ids.get(name))
         except Exception as error:
+            for tracker in trackers:
+                tracker.close()
             raise UnavailableError(
                 f"{name} cannot be started: {type(error).__name__}: {error}", hint="Leave it out of --tracker to train."
             ) from error

@@ -16,9 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from textune.data.readers import read_batches
+from textune.audit.unknown import unknown_in_words
+from textune.data.delimited import csv_line
+from textune.data.encodings import UTF_8
+from textune.data.readers import blank_lines_in_words, read_batches
 from textune.data.rows import blank_rows, texts_of
 from textune.data.schema import Schema
+from textune.data.unknown import UnknownTokens
+from textune.data.wording import counted
 from textune.errors import ConfigError, DataError, OutputError
 from textune.evaluation.predictions import predictions_table
 from textune.files import replacing
@@ -26,6 +31,7 @@ from textune.serving.predictor import Predictor
 
 BATCH_ROWS = 4096
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+EXCEL_FORMATS = (".csv", ".tsv")
 # Between the labels of one row in CSV and TSV.
 LIST_SEPARATOR = "|"
 Write = Callable[[pa.Table], None]
@@ -54,8 +60,10 @@ def predict_file(
     text: str | None = None,
     text_pair: str | None = None,
     delimiter: str | None = None,
+    encoding: str = UTF_8,
     drop_bad_rows: bool = False,
     input_columns: bool = True,
+    for_excel: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> FileReport:
@@ -67,20 +75,25 @@ def predict_file(
 
     Args:
         text, text_pair: columns to read; None takes those of training.
+        delimiter, encoding: of the source, as for `textune.data.readers.read_batches`.
         drop_bad_rows: leave out rows that cannot be read, and count them, instead of stopping.
+        for_excel: begin a CSV or TSV file with the mark by which Excel knows that it is UTF-8.
         on_progress: called with the number of rows done since the last call.
 
     Raises:
-        ConfigError: the target's format is unknown, or no text column is known.
+        ConfigError: the target's format is unknown or none for Excel, or no text column is known.
         OutputError: the target is there already, or cannot be written.
         InputNotFoundError, DataError: the source cannot be read, or a row of it cannot be used.
     """
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, for_excel=for_excel)
     schema = _schema_for(predictor, text=text, text_pair=text_pair)
-    reader = read_batches(source, delimiter=delimiter, drop_bad_rows=drop_bad_rows, batch_rows=BATCH_ROWS)
+    reader = read_batches(
+        source, delimiter=delimiter, encoding=encoding, drop_bad_rows=drop_bad_rows, batch_rows=BATCH_ROWS
+    )
     notes: list[str] = []
+    unknown: list[UnknownTokens] = []
     written = seen = blank = 0
-    with replacing(target) as temporary, _open_writer(temporary, target.suffix.lower()) as write:
+    with replacing(target) as temporary, _open_writer(temporary, target.suffix.lower(), for_excel=for_excel) as write:
         for batch in reader:
             num_read = len(batch)
             numbers = np.arange(seen + 1, seen + num_read + 1)
@@ -90,7 +103,9 @@ def predict_file(
                 blank += int((~usable).sum())
                 batch, numbers = batch.filter(pa.array(usable)), numbers[usable]
             if len(batch):
-                write(_predict(predictor, batch, schema, numbers, with_input=input_columns, notes=notes))
+                write(
+                    _predict(predictor, batch, schema, numbers, with_input=input_columns, notes=notes, unknown=unknown)
+                )
                 written += len(batch)
             if on_progress is not None:
                 on_progress(num_read)
@@ -98,13 +113,23 @@ def predict_file(
         if not written:
             reasons = ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
             raise DataError(f"{source}: found no row that can be predicted; left out: {reasons}.")
+    if reader.blank_lines:
+        notes.append(blank_lines_in_words(reader.blank_lines))
+    found = UnknownTokens.together(unknown)
+    if found.is_notable:
+        where = f"{len(found.rows):,} of {counted(written, 'row')}"
+        notes.append(f"warning: words that the tokenizer does not know in {where}: {unknown_in_words(found)}")
     return FileReport(written, dropped, tuple(notes))
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuses a target of unknown format, an existing one, or one in a folder that is not there."""
+def check_target(target: Path, *, overwrite: bool, for_excel: bool = False) -> None:
+    """Refuses a target of unknown format or none for Excel, an existing one, or one in a folder that is not there."""
     if target.suffix.lower() not in FORMATS:
         raise ConfigError(f"--output: expected a file name ending in {', '.join(FORMATS)}, found {str(target)!r}.")
+    if for_excel and target.suffix.lower() not in EXCEL_FORMATS:
+        raise ConfigError(
+            f"--excel: expected an --output that ends in {' or '.join(EXCEL_FORMATS)}, found {str(target)!r}."
+        )
     if target.is_dir():
         raise OutputError(f"--output: {str(target)!r} is a folder, expected a file.")
     if target.exists() and not overwrite:
@@ -136,13 +161,16 @@ def _predict(
     *,
     with_input: bool,
     notes: list[str],
+    unknown: list[UnknownTokens],
 ) -> pa.Table:
     """Predicts one batch of raw rows; `numbers` are their row numbers in the file, from 1."""
     texts, pairs = texts_of(batch, schema, first_row=int(numbers[0]))
     id_column = next((name for name in (schema.id, "id") if name in batch.column_names), None)
     ids = pa.array(numbers) if id_column is None else batch.column(id_column)
+    tokens = predictor.encode(texts, pairs)
+    unknown.append(predictor.unknown_tokens(tokens))
     result = predictions_table(
-        predictor.logits(texts, pairs), predictor.label_set, ids=ids, decision=predictor.decision
+        predictor.logits_of_tokens(tokens), predictor.label_set, ids=ids, decision=predictor.decision
     )
     if not with_input:
         return result
@@ -161,13 +189,13 @@ def _predict(
 
 
 @contextlib.contextmanager
-def _open_writer(path: Path, suffix: str) -> Iterator[Write]:
+def _open_writer(path: Path, suffix: str, *, for_excel: bool) -> Iterator[Write]:
     """Gives a function that appends a table to the file."""
     if suffix == ".parquet":
         with _ParquetWriter(path) as writer:
             yield writer.write
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8-sig" if for_excel else "utf-8", newline="") as file:
         yield partial(_write_json_lines, file) if suffix == ".jsonl" else _DelimitedWriter(file, suffix).write
 
 
@@ -200,29 +228,23 @@ class _ParquetWriter:
 
 
 class _DelimitedWriter:
-    """CSV with quotes where they are needed; TSV as textune reads it, unquoted, with blanks for tabs and line ends.
-
-    Not the csv module's writer: before Python 3.13 that leaves a field with a lone carriage return without quotes.
-    """
+    """CSV with quotes where they are needed; TSV as textune reads it, unquoted, with blanks for tabs and line ends."""
 
     def __init__(self, file: IO[str], suffix: str) -> None:
         self._file = file
-        self._delimiter, self._protected = ("\t", _without_breaks) if suffix == ".tsv" else (",", _quoted)
+        self._line = _tsv_line if suffix == ".tsv" else csv_line
         self._names: list[str] | None = None
 
     def write(self, table: pa.Table) -> None:
         if self._names is None:
             self._names = table.column_names
-            self._write_line(self._names)
+            self._file.write(self._line(self._names))
         # A JSON file may lack a column in some rows and bring a new one later; the header is written only once.
         empty = pa.nulls(len(table))
         present = [table.column(name) if name in table.column_names else empty for name in self._names]
         columns = [[_as_text(value, column.type) for value in column.to_pylist()] for column in present]
         for row in zip(*columns, strict=True):
-            self._write_line(row)
-
-    def _write_line(self, fields: Iterable[str]) -> None:
-        self._file.write(self._delimiter.join(map(self._protected, fields)) + "\n")
+            self._file.write(self._line(row))
 
 
 def _as_text(value: Any, kind: pa.DataType) -> str:
@@ -235,12 +257,8 @@ def _as_text(value: Any, kind: pa.DataType) -> str:
     return str(value)
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\r\n') else text
-
-
-def _without_breaks(text: str) -> str:
-    return re.sub(r"\r\n|[\r\n\t]", " ", text)
+def _tsv_line(fields: Iterable[str]) -> str:
+    return "\t".join(re.sub(r"\r\n|[\r\n\t]", " ", text) for text in fields) + "\n"
 
 
 def _write_json_lines(file: IO[str], table: pa.Table) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.data.collate import Padding
+from textune.data.columns import HALF_A_PAIR
 from textune.data.schema import Schema
 from textune.data.tokenize import encode_texts, tokenize_split
 from textune.data.tokens import TokenRows
+from textune.data.unknown import UnknownTokens
 from textune.environment import find_device
 from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, did_you_mean
 from textune.evaluation.forward import fastest_forward
@@ -65,6 +68,8 @@ class Prediction:
 class Predictor:
     """A classifier ready to be asked. Make one with `Predictor.load`.
 
+    One may be asked from several threads: calls take turns, each with all cores.
+
     Attributes:
         label_set: what its outputs stand for.
         schema: the columns of the data it was trained on; None for a checkpoint that textune did not train.
@@ -83,6 +88,8 @@ class Predictor:
         decision: Decision | None = None,
     ) -> None:
         self._classifier = classifier
+        # Tokenizer and model keep what belongs to the call that is running.
+        self._turn = threading.Lock()
         self._batch_size = batch_size
         self._max_length = max_tokens(classifier.model.config, classifier.tokenizer, asked=None)
         classifier.model.eval()
@@ -159,7 +166,8 @@ class Predictor:
             One prediction per text, in the same order.
 
         Raises:
-            DataError: a text is not one, texts and pairs are mixed, or the model was trained on the other kind.
+            DataError: a text is not one or is empty, texts and pairs are mixed, or the model was trained on the other
+                kind.
             CheckpointError: the model's weights give scores that are not finite.
         """
         if isinstance(texts, str):
@@ -180,16 +188,28 @@ class Predictor:
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> FloatArray:
         """Runs the model over texts or pairs held in memory: float32 [num_texts, num_outputs]."""
-        table = encode_texts((texts, pairs), tokenizer=self._classifier.tokenizer, max_length=self._max_length)
-        return self._run(TokenRows(table))
+        return self.logits_of_tokens(self.encode(texts, pairs))
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> TokenRows:
+        """Tokenises texts or pairs as the model reads them."""
+        with self._turn:
+            return TokenRows(
+                encode_texts((texts, pairs), tokenizer=self._classifier.tokenizer, max_length=self._max_length)
+            )
+
+    def unknown_tokens(self, tokens: TokenRows) -> UnknownTokens:
+        """What the model's tokenizer did not know in texts that `encode` tokenised."""
+        return UnknownTokens.of(tokens, self._classifier.tokenizer)
 
     def logits_of(self, rows: Dataset, *, on_progress: Callable[[int], None] | None = None) -> FloatArray:
         """Runs the model over typed rows (`textune.data.rows`): float32 [num_rows, num_outputs]."""
-        tokens = tokenize_split(rows, self._classifier.tokenizer, max_length=self._max_length)
-        return self._run(tokens, on_progress=on_progress)
+        with self._turn:
+            tokens = tokenize_split(rows, self._classifier.tokenizer, max_length=self._max_length)
+        return self.logits_of_tokens(tokens, on_progress=on_progress)
 
-    def _run(self, tokens: TokenRows, *, on_progress: Callable[[int], None] | None = None) -> FloatArray:
-        with self.arithmetic.in_force():
+    def logits_of_tokens(self, tokens: TokenRows, *, on_progress: Callable[[int], None] | None = None) -> FloatArray:
+        """Runs the model over rows that are tokenised already: float32 [num_rows, num_outputs]."""
+        with self._turn, self.arithmetic.in_force():
             logits = predict_logits(
                 self._forward,
                 tokens,
@@ -221,7 +241,7 @@ def _find(source: Run | str | os.PathLike[str]) -> tuple[Path, Schema | None]:
         if not (run.model_path / "config.json").is_file():
             raise CheckpointError(
                 f"The run {str(path)!r} has no model yet: its training has not finished.",
-                hint="Wait for it, or train again with --overwrite.",
+                hint=run.hint_of_finishing,
             )
         return find_checkpoint(str(run.model_path)), _schema(run.path / "data.json")
     _check_named(str(source))
@@ -268,12 +288,26 @@ def _split_pairs(texts: Sequence[Text]) -> tuple[list[str], list[str] | None]:
                 f"Text {number}: expected a text or a pair of texts, found {text!r:.80}.",
                 hint='Pairs are written ("first", "second") or {"text": ..., "text_pair": ...}.',
             )
+        for name, part in zip(("text", "second text"), parts, strict=False):
+            _check_text(part, f"Text {number}", name)
         firsts.append(parts[0])
         seconds += parts[1:]
     if len(seconds) not in {0, len(firsts)}:
         pairs = f"{len(seconds)} pair{'s' if len(seconds) > 1 else ''}"
         raise DataError(f"Expected all pairs or all single texts, found {pairs} among {len(firsts)}.")
     return firsts, seconds or None
+
+
+def _check_text(text: str, where: str, name: str) -> None:
+    """Refuses what the readers of files refuse."""
+    if not text.strip():
+        raise DataError(f"{where}: the {name} is empty.", hint="Leave out what has no text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{where}: {HALF_A_PAIR}.", hint="Read it with the encoding it was written in, or put a sign in its place."
+        ) from None
 
 
 def _parts(text: Any) -> tuple[Any, ...]:

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or not there: write aside, sync, list every file with its hash, rename.
 
     checkpoints/step-N/model.safetensors       fp32 weights by parameter name
-                       optimizer.safetensors   AdamW's moments: `exp_avg/NAME`, `exp_avg_sq/NAME`, `step/NAME`
+                       optimizer.safetensors   AdamW's moments: `exp_avg/NAME`, `exp_avg_sq/NAME`, `step/NAME`; as its
+                                               metadata `textune`, in JSON, what of the state is no tensor
                        state.json              textune.training.state.TrainingState
                        manifest.json           written last: format version, size and SHA-256 of every file, its own
 
@@ -12,6 +13,7 @@ folders another name and more files.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.data.wording import counted
 from textune.errors import CheckpointError, DataError, InputNotFoundError
 from textune.files import clear_unfinished, json_text, read_json, remove_folder, replacing_folder
+from textune.training.plain_values import from_plain, to_plain
 from textune.training.recovery import require_finite_weights
 from textune.training.state import TrainingState
 
@@ -66,6 +70,7 @@ class Pending:
         temporary: the folder it is written in, with its small files.
         weights: by parameter name, contiguous.
         moments: as OPTIMIZER_FILE holds them; None without.
+        metadata: what else it holds.
         finish: takes the temporary folder away, or makes it the target.
     """
 
@@ -73,6 +78,7 @@ class Pending:
     temporary: Path
     weights: dict[str, torch.Tensor]
     moments: dict[str, torch.Tensor] | None
+    metadata: dict[str, str]
     finish: ExitStack
 
     def commit(self) -> None:
@@ -87,7 +93,7 @@ class Pending:
             # transformers reads weights only where this says how they are laid out.
             save_file(self.weights, self.temporary / "model.safetensors", metadata={"format": "pt"})
             if self.moments is not None:
-                save_file(self.moments, self.temporary / OPTIMIZER_FILE)
+                save_file(self.moments, self.temporary / OPTIMIZER_FILE, metadata=self.metadata)
             files = {file.name: _digest(file) for file in sorted(self.temporary.iterdir())}
             manifest = json_text(_sealed({"format_version": FORMAT_VERSION, "files": files}))
             (self.temporary / "manifest.json").write_text(manifest, encoding="utf-8")
@@ -109,8 +115,11 @@ def begin_checkpoint(
 
     Raises:
         TrainingError: something in weights or moments is not finite.
+        CheckpointError: the optimiser's state has something that cannot be stored.
         OutputError, StorageError: it cannot be written; older checkpoints are as they were.
     """
+    import torch
+
     require_finite_weights(model, optimizer)
     target = folders.folder(root, state.step)
     folders.clear_unfinished(root)
@@ -125,29 +134,13 @@ def begin_checkpoint(
         weights = {
             name: _held(tensor, copied=copied and name not in fixed) for name, tensor in model_tensors(model).items()
         }
-        moments = None
+        moments, metadata = None, {}
         if folders.with_optimizer:
-            tensors = _optimizer_tensors(model, optimizer)
-            moments = {name: _held(tensor, copied=copied) for name, tensor in tensors.items()}
-        return Pending(target, temporary, weights, moments, stack.pop_all())
-
-
-def save_checkpoint(
-    root: Path,
-    state: TrainingState,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    folders: CheckpointFolders = STEP_FOLDERS,
-) -> Path:
-    """Commits the state at a step boundary to `root/PREFIX-N` and returns that folder.
-
-    Raises:
-        OutputError, StorageError: it cannot be written; older checkpoints are as they were.
-    """
-    pending = begin_checkpoint(root, state, model, optimizer, folders=folders, copied=False)
-    pending.commit()
-    return pending.target
+            items = _optimizer_state(model, optimizer).items()
+            moments = {name: _held(item, copied=copied) for name, item in items if isinstance(item, torch.Tensor)}
+            # One entry, for safetensors writes several in any order, and with it the file's hash would change.
+            metadata = {"textune": json.dumps(optimizer_values(model, optimizer), allow_nan=False)}
+        return Pending(target, temporary, weights, moments, metadata, stack.pop_all())
 
 
 def checkpoint_bytes(
@@ -254,46 +247,89 @@ def load_weights(folder: Path, model: torch.nn.Module) -> None:
             tensor.copy_(stored[name])
 
 
-def load_optimizer(
-    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, partly: bool = False
-) -> list[str]:
-    """Copies a verified checkpoint's moments into the optimiser; its settings stay as they are.
-
-    Args:
-        partly: leave out the moments of parameters that are not trained here, or have other shapes.
-
-    Returns:
-        The names of the parameters whose moments were left out.
+def optimizer_file(folder: Path) -> Path:
+    """Where a checkpoint has the optimiser's state.
 
     Raises:
-        CheckpointError: there are none in the checkpoint, or those of other parameters or shapes.
+        CheckpointError: it has none.
     """
-    from safetensors.torch import load_file
-
     file = folder / OPTIMIZER_FILE
     if not file.is_file():
         raise CheckpointError(
             f"The checkpoint {str(folder)!r} holds the model alone: training cannot go on from it.",
             hint="Load it with from_pretrained and start anew, or use a checkpoint that was saved with the optimiser.",
         )
-    settings = optimizer.state_dict()
+    return file
+
+
+def load_optimizer(
+    folder: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    partly: bool = False,
+    settings: bool = False,
+) -> list[str]:
+    """Copies a verified checkpoint's moments into the optimiser.
+
+    Args:
+        partly: leave out the moments of parameters that are not trained here, or have other shapes.
+        settings: take those of the checkpoint as well (learning rate, weight decay, ...), which stay as they are
+            otherwise, and where it was written before settings were stored.
+
+    Returns:
+        The names of the parameters whose moments were left out.
+
+    Raises:
+        CheckpointError: there are none in the checkpoint, or those of other parameters, shapes or groups.
+    """
+    file = optimizer_file(folder)
+    now = optimizer.state_dict()
     names = _parameter_names(model, optimizer)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     index = {names[parameter]: number for number, parameter in enumerate(trained)}
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in load_file(file).items():
-        moment, _, name = key.partition("/")
-        found.setdefault(name, {})[moment] = tensor
+    found, shapes, groups = _stored_optimizer(file)
     odd = [
         name
-        for name, moments in found.items()
-        if name not in index or any(item.ndim and item.shape != trained[index[name]].shape for item in moments.values())
+        for name, wanted in shapes.items()
+        if name not in index or any(list(shape) != list(trained[index[name]].shape) for shape in wanted)
     ]
     if odd and not partly:
         raise CheckpointError(f"The checkpoint {str(folder)!r} belongs to another training: it trains {odd[0]!r}.")
+    if settings and groups is not None:
+        if len(groups) != len(now["param_groups"]):
+            raise CheckpointError(
+                f"The checkpoint {str(folder)!r} belongs to another training: expected "
+                f"{counted(len(now['param_groups']), 'group')} of parameters, found {counted(len(groups), 'group')}.",
+            )
+        now["param_groups"] = [{**own, **stored} for own, stored in zip(now["param_groups"], groups, strict=True)]
     state = {index[name]: moments for name, moments in found.items() if name not in odd}
-    optimizer.load_state_dict({"state": {**settings["state"], **state}, "param_groups": settings["param_groups"]})
+    optimizer.load_state_dict({"state": {**now["state"], **state}, "param_groups": now["param_groups"]})
     return odd
+
+
+def _stored_optimizer(
+    file: Path,
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[Any]], list[dict[str, Any]] | None]:
+    """The state by parameter name, shapes that each trained parameter must have, and the settings of the groups."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        items: dict[str, Any] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
+        stored = (opened.metadata() or {}).get("textune")
+    values = None if stored is None else from_plain(json.loads(stored))
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in {**items, **(values["state"] if values else {})}.items():
+        moment, _, name = key.partition("/")
+        found.setdefault(name, {})[moment] = value
+    if values is not None:
+        return found, {name: [shape] for name, shape in values["shapes"].items()}, values["groups"]
+    # Written before anything but AdamW's moments was: each has the shape of its parameter, or is a number.
+    return (
+        found,
+        {name: [item.shape for item in moments.values() if item.ndim] for name, moments in found.items()},
+        None,
+    )
 
 
 def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -312,15 +348,40 @@ def _held(tensor: torch.Tensor, *, copied: bool) -> torch.Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
 
 
-def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def optimizer_values(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a checkpoint keeps of the optimiser besides tensors, as JSON: numbers of its state, the settings of its
+    groups, and the shapes of what it trains.
+
+    Raises:
+        CheckpointError: there is something that cannot be stored.
+    """
     import torch
 
     names = _parameter_names(model, optimizer)
+    state = _optimizer_state(model, optimizer)
+    groups = optimizer.param_groups
+    values: dict[str, Any] = {
+        "state": {name: item for name, item in state.items() if not isinstance(item, torch.Tensor)},
+        "groups": [
+            {name: item for name, item in group.items() if name not in ("params", "param_names")} for group in groups
+        ],
+        "shapes": {names[parameter]: list(parameter.shape) for group in groups for parameter in group["params"]},
+    }
+    return {part: to_plain(value, name=f"the optimiser's {part}") for part, value in values.items()}
+
+
+def _optimizer_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state as `MOMENT/NAME`."""
+    names = _parameter_names(model, optimizer)
+    if foreign := [parameter for parameter in optimizer.state if parameter not in names]:
+        raise CheckpointError(
+            f"A checkpoint cannot hold the optimiser's state: {foreign[0]!r:.60} is no parameter of the model.",
+            hint="Use save_only_model=True or save_strategy='no', which keep no state to go on from.",
+        )
     return {
-        f"{key}/{names[parameter]}": tensor
+        f"{key}/{names[parameter]}": item
         for parameter, moments in optimizer.state.items()
-        for key, tensor in moments.items()
-        if isinstance(tensor, torch.Tensor)
+        for key, item in moments.items()
     }
 
 

@@ -96,7 +96,8 @@ def train(setup: Setup, *, callbacks: Sequence[Callback] = (), state: TrainingSt
     """Trains until the last step or until someone sets `state.stop_reason`.
 
     Each callback hears of steps, logs, evaluations and checkpoints. A log record holds `step`, `epoch`, `loss` (mean
-    per example since the last log), `samples_per_second`, `grad_norm` (before clipping) and `learning_rate`.
+    per example since the last log), `samples_per_second`, `grad_norm` (of the step, before clipping; None where the
+    gradient overflowed in fp16) and `learning_rate`.
 
     Of several processes each calls this, with a setup that differs in nothing but the process, its weights included;
     callbacks are told in each of them, and what one of them asks for is done by all.
@@ -304,11 +305,8 @@ def _report(setup: Setup, state: TrainingState, saver: Saver, *, intervals: Inte
     state.requests.save |= intervals is not None and saver.is_due_by_clock()
     setup.processes.agree(state)
     saver.tell(state)
-    if due("log", every.log) and state.window_rows:
-        record = {"step": state.step, "epoch": _position(setup, state), **state.close_window()}
-        for callback in saver.callbacks:
-            callback.on_log(state, record)
-        setup.processes.agree(state)
+    if due("log", every.log):
+        _log(setup, state, saver.callbacks)
     evaluate = due("evaluate", every.evaluation)
     if evaluate and not state.requests.interrupt:
         try:
@@ -319,10 +317,22 @@ def _report(setup: Setup, state: TrainingState, saver: Saver, *, intervals: Inte
             evaluate = False
             state.requests.save |= improved  # a callback may have asked for it meanwhile
             setup.processes.agree(state)
+            if intervals is not None and _finished(state):  # the evaluation may have ended training
+                _log(setup, state, saver.callbacks)
     if state.requests.interrupt:
         _interrupt(state, saver, evaluation_due=evaluate)
     if due("save", every.checkpoint):
         saver.save(state)
+
+
+def _log(setup: Setup, state: TrainingState, callbacks: Sequence[Callback]) -> None:
+    """Logs the steps since the last log, if there are any."""
+    if not state.window_rows:
+        return
+    record = {"step": state.step, "epoch": _position(setup, state), **state.close_window()}
+    for callback in callbacks:
+        callback.on_log(state, record)
+    setup.processes.agree(state)
 
 
 def _interrupt(state: TrainingState, saver: Saver, *, evaluation_due: bool) -> NoReturn:

@@ -6,12 +6,14 @@ import contextlib
 import datetime
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.config import flag_of
 from textune.cores import processor
 from textune.data.cache import cache_root
 from textune.errors import ConfigError, TextuneError, TrainingError
@@ -73,15 +75,13 @@ class Arithmetic:
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Computes fp32 products in the chosen mode inside the block and as before after it."""
-        import torch
+        """Computes fp32 products in the chosen mode inside the block and as before after it.
 
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(_TORCH_MODE[self.fp32_mode])
-        try:
+        The mode is that of the whole process. Where blocks of several threads overlap, that of the block which was
+        entered last is in force, and after all of them what was before the first.
+        """
+        with _SWITCH.set_to(_TORCH_MODE[self.fp32_mode]):
             yield
-        finally:
-            torch.set_float32_matmul_precision(before)
 
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """The context of a training pass: torch's autocast for bf16 and fp16, nothing for fp32."""
@@ -98,7 +98,35 @@ class Arithmetic:
         return torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
 
 
-# torch's switch between kernels for fp32 products. On a CPU, "medium" means oneDNN instead of BLAS.
+class _Switch:
+    """torch's switch between kernels for fp32 products, of which a process has one, shared by all its threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._before = ""
+        self._modes: dict[object, str] = {}
+        """Those of the blocks that are open, in the order of their entry."""
+
+    @contextlib.contextmanager
+    def set_to(self, mode: str) -> Iterator[None]:
+        import torch
+
+        block = object()
+        with self._lock:
+            if not self._modes:
+                self._before = torch.get_float32_matmul_precision()
+            self._modes[block] = mode
+            torch.set_float32_matmul_precision(mode)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._modes[block]
+                torch.set_float32_matmul_precision(next(reversed(self._modes.values()), self._before))
+
+
+_SWITCH = _Switch()
+# Its positions. On a CPU, "medium" means oneDNN instead of BLAS.
 _TORCH_MODE = {"fp32-blas": "highest", "fp32-onednn": "medium", "fp32": "highest", "tf32": "high"}
 
 
@@ -180,6 +208,19 @@ def _memory(device: torch.device) -> Path:
     return cache_root("arithmetic") / f"{hashlib.sha256(repr(depends).encode()).hexdigest()[:16]}.json"
 
 
+def check_precision(asked: str, device: torch.device) -> None:
+    """Whether the device can train in the precision asked for.
+
+    Raises:
+        ConfigError: fp16 is for GPUs.
+    """
+    if asked == "fp16" and device.type != "cuda":
+        raise ConfigError(
+            f"{flag_of('training.precision')}: fp16 needs a CUDA device, found {device.type}.",
+            hint="Use --precision bf16, or auto, which measures what is fast here.",
+        )
+
+
 def choose(asked: str, device: torch.device, *, anew: bool = False) -> Arithmetic:
     """Chooses by what is measured on this machine.
 
@@ -195,11 +236,7 @@ def choose(asked: str, device: torch.device, *, anew: bool = False) -> Arithmeti
     Raises:
         ConfigError: fp16 is for GPUs.
     """
-    if asked == "fp16" and device.type != "cuda":
-        raise ConfigError(
-            f"training.precision: fp16 needs a CUDA device, found {device.type}.",
-            hint="Use --precision bf16, or auto, which measures what is fast here.",
-        )
+    check_precision(asked, device)
     found, date = measured_here(device, anew=anew)
     measurements = {item.name: item for item in found}
     exact_enough = [item for item in measurements.values() if item.relative_error <= FP32_ERROR]

@@ -17,6 +17,9 @@ from textune.training.state import TrainingState
 if TYPE_CHECKING:
     from textune.training.loop import Setup
 
+PATIENCE = 5.0
+"""Seconds that someone who stops training at once waits for the checkpoint that is being written."""
+
 
 @dataclass
 class Saver:
@@ -39,9 +42,11 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What has been begun is committed also when training fails; whoever stops it at once does not wait."""
-        if kind is not None and issubclass(kind, Exception):
-            self._background.wait()
+        """What has been begun is committed also when training fails, or is stopped at once.
+
+        Behind this the run folder is another's to take. But a disk that hangs holds back nobody who wants to stop.
+        """
+        self._background.wait(None if kind is None or issubclass(kind, Exception) else PATIENCE)
 
     def is_due_by_clock(self) -> bool:
         """Whether the interval in seconds is over, by the clock of the main process."""

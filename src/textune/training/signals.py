@@ -1,6 +1,7 @@
 """Signals that ask training to stop: it does so after the step, so that it can go on from there.
 
-SIGTERM comes from schedulers and Kubernetes, SIGUSR1 from `sbatch --signal=USR1@90`, SIGINT from Ctrl-C.
+SIGTERM comes from schedulers and Kubernetes, SIGUSR1 from `sbatch --signal=USR1@90`, SIGINT from Ctrl-C, SIGHUP from a
+terminal or an ssh session that ends.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from textune.errors import Interrupted
 from textune.training.callbacks import Callback, Record
 from textune.training.state import TrainingState
 
-NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
-"""Those that are heard, where the system has them."""
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+"""Those that are heard, where the system has them and nobody has said that they be ignored, as nohup says of SIGHUP."""
 
 
 class StopSignals(Callback):
@@ -35,7 +36,8 @@ class StopSignals(Callback):
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-            self._before = {number: signal.signal(number, self._hear) for number in numbers}
+            heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._hear) for number in heard}
         return self
 
     def __exit__(

@@ -55,7 +55,8 @@ class TrainingState:
         window_loss: losses of the rows since the last log, added up.
         window_rows: how many these are.
         window_seconds: time spent in their steps.
-        grad_norm: of the last update that was applied, before clipping; None before the first.
+        grad_norm: of the last update that was not left out, before clipping; None before the first, and where the
+            gradient overflowed in fp16.
         learning_rate: of that update.
         evaluation_due: an evaluation of this step was left out, because training was interrupted; it comes first when
             training goes on.
@@ -102,7 +103,9 @@ class TrainingState:
 
     def note_update(self, *, loss: float, grad_norm: float, learning_rate: float, rows: int, seconds: float) -> None:
         """Takes an update into what will be logged: `loss` is the mean over its rows."""
-        self.loss, self.grad_norm, self.learning_rate = loss, grad_norm, learning_rate
+        # JSON has no infinity, which the norm is where a gradient in fp16 overflowed.
+        self.grad_norm = grad_norm if math.isfinite(grad_norm) else None
+        self.loss, self.learning_rate = loss, learning_rate
         self.window_loss += loss * rows
         self.window_rows += rows
         self.window_seconds += seconds
@@ -140,6 +143,4 @@ class TrainingState:
 
     def as_json(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        kept = {name: value for name, value in asdict(self).items() if name not in _OF_THE_MOMENT}
-        # JSON has no infinity, which the norm is where a gradient in fp16 overflowed.
-        return kept | {"grad_norm": self.grad_norm if math.isfinite(self.grad_norm or 0.0) else None}
+        return {name: value for name, value in asdict(self).items() if name not in _OF_THE_MOMENT}

@@ -1,4 +1,4 @@
-"""Runs that have learned nothing, as fine-tuning of large encoders on little data sometimes ends.
+"""The same answer for every row: what a model has to be better than, and often is not.
 
 After Mosbach, Andriushchenko and Klakow: On the Stability of Fine-tuning BERT, ICLR 2021: a run has failed that is no
 better than the most frequent label for every row.
@@ -7,6 +7,7 @@ better than the most frequent label for every row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,28 @@ from textune.evaluation.sums import Outcome
 
 # The same answer for every row has the best precision or recall there is, or no loss to be compared.
 _UNFIT = {LOSS, "precision", "recall"}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the best single answer would be scored.
+
+    Attributes:
+        answer: in words: the most frequent label or labels, or the mean of the targets.
+        metric: by which it is judged: see `judged_by`.
+        score: 0 where the metric is undefined for it.
+    """
+
+    answer: str
+    metric: str
+    score: float
+
+    @classmethod
+    def of(cls, outcome: Outcome, metric: str, label_names: Sequence[str]) -> Baseline:
+        """That of these labels; the names are in the order of their ids, and empty for regression."""
+        answer = _best_constant(outcome)
+        constant = Outcome(outcome.labels, np.broadcast_to(answer, outcome.labels.shape), outcome.num_labels)
+        return cls(_named(answer, label_names), metric, _value(constant, metric))
 
 
 def judged_by(metric: str, metric_names: Sequence[str]) -> str:
@@ -37,14 +60,16 @@ def why_failed(outcome: Outcome, metric: str, label_names: Sequence[str]) -> str
         return None
     if np.all(predictions == predictions[0]):
         return f"it says {_named(predictions[0], label_names)} of every row"
-    answer = _best_constant(outcome)
-    constant = Outcome(labels, np.broadcast_to(answer, labels.shape), outcome.num_labels)
-    value, reached = (defined_values(one, [metric])[metric] or 0.0 for one in (outcome, constant))
-    better = value > reached if METRICS[metric].higher_is_better else value < reached
+    value, baseline = _value(outcome, metric), Baseline.of(outcome, metric, label_names)
+    better = value > baseline.score if METRICS[metric].higher_is_better else value < baseline.score
     if better:
         return None
-    same = f"saying {_named(answer, label_names)} of every row"
-    return f"its {metric}, {value:.3f}, is no better than {same}, {reached:.3f}"
+    same = f"saying {baseline.answer} of every row"
+    return f"its {metric}, {value:.3f}, is no better than {same}, {baseline.score:.3f}"
+
+
+def _value(outcome: Outcome, metric: str) -> float:
+    return defined_values(outcome, [metric])[metric] or 0.0
 
 
 def _best_constant(outcome: Outcome) -> npt.NDArray[Any]:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from textune.evaluation.baseline import Baseline, judged_by, why_failed
 from textune.evaluation.sums import Outcome
-from textune.repeats.failed import judged_by, why_failed
 
 NAMES = ("no", "yes")
 LABELS = [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
@@ -14,6 +14,22 @@ LABELS = [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
 
 def reason(labels: list[Any], predictions: list[Any], metric: str = "accuracy", names: tuple[str, ...] = NAMES) -> Any:
     return why_failed(Outcome(np.array(labels), np.array(predictions), len(names)), metric, names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "metric", "baseline"),
+    [
+        ([0, 0, 1, 0], NAMES, "accuracy", Baseline("'no'", "accuracy", 0.75)),
+        ([0, 0, 1, 0], NAMES, "f1", Baseline("'no'", "f1", 0.0)),
+        ([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]], NAMES, "f1_micro", Baseline("no, yes", "f1_micro", 10 / 11)),
+        ([1.0, 2.0, 6.0], (), "rmse", Baseline("3", "rmse", (14 / 3) ** 0.5)),
+    ],
+)
+def test_the_best_answer_for_all(labels: list[Any], names: tuple[str, ...], metric: str, baseline: Baseline) -> None:
+    values = np.array(labels)
+    found = Baseline.of(Outcome(values, values, len(names)), metric, names)
+    assert (found.answer, found.metric) == (baseline.answer, baseline.metric)
+    assert found.score == pytest.approx(baseline.score)
 
 
 def test_the_same_label_for_every_row() -> None:
