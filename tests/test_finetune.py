@@ -208,7 +208,7 @@ def test_multi_label(multi_label_run: Run) -> None:
 
 def test_regression(regression_run: Run) -> None:
     summary = regression_run.summary["validation"]
-    assert list(summary) == ["pearson", "spearmanr", "rmse", "loss", "num_rows"]
+    assert list(summary) == ["pearson", "spearmanr", "rmse", "loss", "baseline", "num_rows"]
     assert summary["rmse"]["value"] == pytest.approx(math.sqrt(summary["loss"]["value"]), rel=1e-6)
     rows = regression_rows()
     for row in regression_run.predictions("validation").to_pylist():
@@ -299,6 +299,7 @@ def test_last_weights_are_the_result_where_asked(quickly: Any, tiny_csv: Path) -
         "epoch": 0,
         "split": "validation",
         "metric": "loss",
+        "failed": None,
         "note": None,
     }
     assert run.summary["validation"]["loss"]["value"] == pytest.approx(watch.records[-1]["loss"], rel=1e-6)

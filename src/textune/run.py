@@ -153,7 +153,9 @@ class Run:
     @property
     def hint_of_finishing(self) -> str:
         """What to do about a run that has not finished."""
-        return f"Wait for it while it trains; if it was interrupted, `textune train --resume {self.path}` goes on with it."
+        return (
+            f"Wait for it while it trains; if it was interrupted, `textune train --resume {self.path}` goes on with it."
+        )
 
     @property
     def runs(self) -> list[Run]:

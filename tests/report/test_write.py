@@ -156,7 +156,11 @@ def trained(
 def test_training_ends_with_a_report(trained: Callable[..., tuple[Run, list[str]]]) -> None:
     run, warnings = trained()
     assert not any("report.html" in text for text in warnings)
-    assert "Most confident mistakes" in (run.path / "report.html").read_text(encoding="utf-8")
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "Most confident mistakes" in page
+    assert "positive label: &#39;positive&#39; (the second label; --label-names changes the order)" in page
+    assert "always &#39;negative&#39;: accuracy 50.0 % on validation" in page
+    assert "This model has learned nothing: it says &#39;positive&#39; of every row." in page
 
 
 def test_a_report_can_be_left_out(trained: Callable[..., tuple[Run, list[str]]]) -> None:

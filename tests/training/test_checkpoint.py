@@ -374,7 +374,7 @@ def test_state_that_cannot_be_stored(tmp_path: Path) -> None:
     optimizer = counting(model)
     optimizer.state[model.classifier.bias]["history"] = [torch.zeros(2)]
     with pytest.raises(
-        CheckpointError, match="cannot hold the optimiser's state: .*history/classifier.bias: .* Tensor"
+        CheckpointError, match=r"cannot hold the optimiser's state: .*history/classifier.bias: .* Tensor"
     ):
         save_checkpoint(tmp_path, TrainingState(total_steps=2, step=1), model, optimizer)
     assert not list(tmp_path.iterdir())

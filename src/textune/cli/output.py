@@ -49,5 +49,6 @@ class Output:
             if isinstance(error, BrokenPipeError):
                 raise click.exceptions.Exit(0) from error
             raise StorageError(
-                f"Standard output cannot be written: {error.strerror}.", hint="Check where it goes, then print it again."
+                f"Standard output cannot be written: {error.strerror}.",
+                hint="Check where it goes, then print it again.",
             ) from error

@@ -88,7 +88,8 @@ def predict(
             display.note(f"temperature: {predictor.decision.temperature:.3f}")
         decision = predictor.decision
         if decision.thresholds is not None:
-            of = "" if decision.threshold_temperature == decision.temperature else " of the scores before calibration"
+            stored = decision.threshold_temperature is not None
+            of = " of the scores before calibration" if calibrated and stored else ""
             display.note(f"threshold: {', '.join(f'{value:.3f}' for value in decision.thresholds)}{of}")
         with display.progress(f"predicting {source.name}", None) as advance:
             report = predict_file(

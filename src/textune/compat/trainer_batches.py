@@ -58,7 +58,9 @@ def with_labels_as_taken(batch: Any, model: Any) -> Any:
         labels = labels.float()
     elif labels.dtype == torch.bool:
         labels = labels.long()
-    return type(batch)({**batch, "labels": labels})  # type: ignore[call-arg]
+    else:
+        return batch
+    return type(batch)({**batch, "labels": labels})
 
 
 def _is_text(value: Any) -> bool:

@@ -175,13 +175,13 @@ class Decision:
         temperature: what logits are divided by first (`textune.evaluation.calibration`).
         thresholds: the least score of a label that is given: one for the positive of two labels, [1], or one for each
             of several per row, [num_labels]. None for the highest score, or one half.
-        threshold_temperature: of the scores that they are compared with.
+        threshold_temperature: of the scores that they are compared with; None for `temperature`.
     """
 
     problem_type: str
     temperature: float = 1.0
     thresholds: FloatArray | None = None
-    threshold_temperature: float = 1.0
+    threshold_temperature: float | None = None
 
     def scores(self, logits: FloatArray) -> FloatArray:
         """As `to_scores`."""
@@ -191,7 +191,8 @@ class Decision:
         """As `decide`."""
         if self.thresholds is None:
             return decide(logits, self.problem_type)
-        scores = self._at(self.threshold_temperature, logits)
+        chosen_at = self.threshold_temperature
+        scores = self._at(self.temperature if chosen_at is None else chosen_at, logits)
         if self.problem_type == MULTI_LABEL:
             return np.asarray(scores >= self.thresholds, np.float32)
         return np.asarray(scores[:, 1] >= self.thresholds[0], np.int64)

@@ -158,9 +158,9 @@ def choose_decision(
         )
     names = label_set.names if kind == MULTI_LABEL else label_set.names[1:]
     if target.kind == "score":
-        return Decision(kind, temperature, np.full(len(names), target.least), threshold_temperature=temperature)
+        return Decision(kind, temperature, np.full(len(names), target.least))
     # Chosen on scores without temperature and compared with such: it changes how sure they are, not their order.
-    return Decision(kind, temperature, _stored_thresholds(folder, names, target))
+    return Decision(kind, temperature, _stored_thresholds(folder, names, target), threshold_temperature=1.0)
 
 
 def _stored_thresholds(folder: Path, names: Sequence[str], target: Target) -> FloatArray:
