@@ -42,7 +42,7 @@ def test_the_help_of_the_command_line_names_every_exit_code() -> None:
     from textune.cli.main import EXIT_CODES as TEXT
 
     told = {int(line.split()[0]) for line in TEXT.splitlines() if line.split() and line.split()[0].isdigit()}
-    assert told == {0, errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED, 138, 143, *EXIT_CODES.values()}
+    assert told == {0, errors.EXIT_INTERNAL, errors.EXIT_INTERRUPTED, 129, 138, 143, *EXIT_CODES.values()}
 
 
 # Raised and caught inside one package; no user ever sees it.

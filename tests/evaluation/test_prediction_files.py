@@ -239,6 +239,6 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         with pytest.raises(error) as caught:
             read_rivals(sources, split=split)
         assert words in caught.value.message
-    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "notes.pdf").write_text("x")
     with pytest.raises(DataError, match=r"expected a file that ends in \.csv"):
-        read_rivals([run, str(tmp_path / "notes.txt")])
+        read_rivals([run, str(tmp_path / "notes.pdf")])
