@@ -20,7 +20,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 # A room may import from the lines above its own and from itself, also for types only. A package is one room.
 ROOMS = (
     {"errors"},
-    {"config", "cores", "durations", "files", "hub", "limits", "memory", "seeds", "streams"},
+    {"config", "cores", "durations", "files", "hub", "limits", "memory", "seeds", "streams", "summary"},
     {"parquet"},
     {"config_reading", "lock"},
     {"options"},

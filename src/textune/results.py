@@ -28,7 +28,7 @@ from textune.report.card import model_card
 from textune.report.write import write_report
 from textune.run import Run
 from textune.training.callbacks import Callback, Record
-from textune.training.checkpoint import load_weights
+from textune.training.checkpoint import STEP_FOLDERS, load_weights
 from textune.training.loop import Setup
 from textune.training.state import TrainingState
 
@@ -232,7 +232,7 @@ def _choose_weights(job: Job, run: Run, state: TrainingState) -> tuple[str, int]
 
 def _load_best(run: Run, step: int, job: Job) -> None:
     try:
-        load_weights(run.checkpoints_path / f"step-{step}", job.classifier.model)
+        load_weights(STEP_FOLDERS.folder(run.checkpoints_path, step), job.classifier.model)
     except CheckpointError as error:
         raise CheckpointError(
             f"{error.message} It holds the weights of the best evaluation, which were to be the result.",

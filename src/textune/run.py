@@ -166,6 +166,11 @@ class Run:
         return [Run(path) for path in sorted(numbers, key=lambda path: numbers[path])]
 
     @property
+    def seeds(self) -> list[Run]:
+        """Those of `runs` that differ in nothing but the seed; none of a cross-validation."""
+        return [run for run in self.runs if run.path.name.startswith("seed-")]
+
+    @property
     def data(self) -> dict[str, Any]:
         """Source, fingerprint, columns, label names and statistics of the data."""
         return self._read("data.json")

@@ -10,8 +10,8 @@ from textune.display import MAX_METRICS
 from textune.evaluation.captions import captions
 from textune.evaluation.units import title
 from textune.repeats.folds import OUT_OF_FOLD, read_label_errors
-from textune.repeats.together import metrics_of, scored_splits
 from textune.run import LABEL_ERRORS, Run
+from textune.summary import metric_values, scored_splits
 
 SHOWN_SUSPECTS = 10
 
@@ -42,7 +42,7 @@ def print_members(whole: Run) -> None:
 def _print_split(summary: Mapping[str, Any], split: str, *, of_seeds: bool) -> None:
     """One row per run, one column per metric, and what they give together below."""
     together = summary[split]
-    names = [name for name in metrics_of(together) if name != "loss"][:MAX_METRICS]
+    names = [name for name in metric_values(together) if name != "loss"][:MAX_METRICS]
     kept = summary["selected"]["run"]
     rows = [
         [_marked(member, kept), *(_value(member[split], name) for name in names)]

@@ -8,6 +8,7 @@ from typing import Any
 from textune.evaluation.captions import captions
 from textune.evaluation.units import title, value_text
 from textune.run import Run
+from textune.summary import metric_entries
 
 # Wide enough for several splits; terminals wrap, pipes do not.
 PIPE_WIDTH = 160
@@ -22,7 +23,7 @@ def print_scores(splits: Mapping[str, Mapping[str, Any]]) -> None:
         splits: as in summary.json: `{"validation": {"accuracy": {"value": 0.8, "interval": [0.76, 0.84]}, "per_class":
             {...}, "calibration": {...}, "num_rows": 408}}`.
     """
-    metrics = list(dict.fromkeys(name for scores in splits.values() for name in _entries(scores)))
+    metrics = list(dict.fromkeys(name for scores in splits.values() for name in metric_entries(scores)))
     calibration = ["expected_calibration_error", "brier_score"]
     rows = [[title(name), *(metric_text(name, scores.get(name)) for scores in splits.values())] for name in metrics]
     rows += [
@@ -117,8 +118,4 @@ def _class_text(figures: Mapping[str, Any], column: str) -> str:
 
 
 def _all_entries(splits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [item for scores in splits.values() for item in _entries(scores).items()]
-
-
-def _entries(scores: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {name: entry for name, entry in scores.items() if isinstance(entry, dict) and "value" in entry}
+    return [item for scores in splits.values() for item in metric_entries(scores).items()]

@@ -23,6 +23,7 @@ from textune.evaluation.predictions import LabelSet
 from textune.evaluation.sums import Outcome
 from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from textune.run import Run
+from textune.summary import metric_entries, scored_splits
 
 SCORE = "score_"
 # Between the labels of one row in CSV and TSV, as `textune predict` writes them.
@@ -126,28 +127,26 @@ def _members(source: str, notes: list[str]) -> list[Run | Path]:
     path = Path(source)
     if path.is_file():
         return [path]
-    seeds = sorted(folder for folder in path.glob("seed-*") if (folder / "config.yaml").is_file())
+    seeds = Run(path).seeds if path.is_dir() else []
     if not seeds:
         run = Run.open(path)
         run.require_finished()
         return [run]
-    finished = [folder for folder in seeds if (folder / "summary.json").is_file()]
+    finished = [run for run in seeds if run.is_finished]
     if len(finished) < len(seeds):
-        missing = [folder.name for folder in seeds if folder not in finished]
+        missing = [run.path.name for run in seeds if not run.is_finished]
         notes.append(f"{source}: left out, not finished: {', '.join(missing)}")
     if not finished:
         raise InputNotFoundError(
             f"{source!r} holds {len(seeds)} runs, none of which has finished.", hint=Run(path).hint_of_finishing
         )
-    return [Run.open(folder) for folder in finished]
+    return list(finished)
 
 
 def _common_split(runs: Sequence[Run], asked: str | None) -> str:
     if asked is not None:
         return asked
-    labelled = [
-        {name for name, entry in run.summary.items() if isinstance(entry, dict) and "num_rows" in entry} for run in runs
-    ]
+    labelled = [set(scored_splits(run.summary)) for run in runs]
     common = set.intersection(*labelled)
     if not common:
         found = "; ".join(f"{run.path} has {listed(sorted(names))}" for run, names in zip(runs, labelled, strict=True))
@@ -172,8 +171,7 @@ def _read(member: Run | Path, split: str | None) -> Predicted:
             f"{member.path}: the rows of {split!r} have no labels, so that nothing can be compared on them.",
             hint="Choose another split with --split.",
         )
-    scores = member.summary.get(split, {})
-    metrics = tuple(name for name in scores if isinstance(scores[name], dict) and "value" in scores[name])
+    metrics = tuple(metric_entries(member.summary.get(split, {})))
     return _predicted(str(member.path), table, label_set=label_set, metrics=metrics)
 
 

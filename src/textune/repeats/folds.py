@@ -28,8 +28,9 @@ from textune.files import write_json, write_text
 from textune.models.losses import SINGLE_LABEL
 from textune.models.tokenizer import load_tokenizer
 from textune.repeats.members import Member
-from textune.repeats.together import copy_model, metrics_of, scored_splits, spread
+from textune.repeats.together import copy_model, spread
 from textune.run import LABEL_ERRORS, Run
+from textune.summary import metric_values, scored_splits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +62,7 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     parts = [fold.summary["validation"] for fold in folds]
     metric = folds[0].summary["selected"]["metric"]
     figures = _figures(parts, logits, labels, label_set)
-    judge = judged_by(metric, list(metrics_of(figures)))
+    judge = judged_by(metric, list(metric_values(figures)))
     failed: dict[str, str | None] = {}
     for number, fold in enumerate(folds, start=1):
         own = outcome_of(logits[fold_of_row == number], labels[fold_of_row == number], label_set)
@@ -77,7 +78,7 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
             "note": note,
         },
         "runs": [
-            {"name": name, "failed": reason, OUT_OF_FOLD: metrics_of(part) | {"num_rows": part["num_rows"]}}
+            {"name": name, "failed": reason, OUT_OF_FOLD: metric_values(part) | {"num_rows": part["num_rows"]}}
             for (name, reason), part in zip(failed.items(), parts, strict=True)
         ],
         OUT_OF_FOLD: figures,
@@ -107,11 +108,11 @@ def _figures(
     parts: Sequence[Mapping[str, Any]], logits: FloatArray, labels: npt.NDArray[Any], label_set: LabelSet
 ) -> dict[str, Any]:
     """Of all rows together, with the values of the folds (`parts`) and their deviation."""
-    names = [name for name in metrics_of(parts[0]) if name in METRICS]
+    names = [name for name in metric_values(parts[0]) if name in METRICS]
     scores = score(logits, labels, label_set, metric_names=names)
     figures = with_uncertainty(scores, logits, labels, label_set).as_json()
-    for name in metrics_of(figures):
-        of_folds = spread([metrics_of(part)[name] for part in parts])
+    for name in metric_values(figures):
+        of_folds = spread([metric_values(part)[name] for part in parts])
         figures[name] |= {key: of_folds[key] for key in ("deviation", "values")}
     return figures
 

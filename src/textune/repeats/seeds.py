@@ -15,8 +15,9 @@ from textune.evaluation.intervals import Interval, ends
 from textune.evaluation.metrics import LOSS, METRICS
 from textune.evaluation.prediction_files import read_outcomes
 from textune.repeats.members import Member
-from textune.repeats.together import copy_model, metrics_of, scored_splits, spread
+from textune.repeats.together import copy_model, spread
 from textune.run import Run
+from textune.summary import metric_values, scored_splits
 
 
 def write_seeds(whole: Run, members: Sequence[Member], failures: Mapping[str, str]) -> None:
@@ -37,7 +38,7 @@ def write_seeds(whole: Run, members: Sequence[Member], failures: Mapping[str, st
     failed: dict[str, str | None] = {member.name: failures.get(member.name) for member in members}
     for split in splits:
         outcomes = read_outcomes(list(runs.values()), split)
-        names = [name for name in metrics_of(first[split]) if name in METRICS]
+        names = [name for name in metric_values(first[split]) if name in METRICS]
         intervals = mean_intervals(outcomes, names)
         figures[split] = _means([summary[split] for summary in summaries.values()], intervals)
         if split == selected["split"]:
@@ -59,7 +60,7 @@ def write_seeds(whole: Run, members: Sequence[Member], failures: Mapping[str, st
                     "name": member.name,
                     "seed": member.config.training.seed,
                     "failed": failed[member.name],
-                    **{split: metrics_of(summaries[member.name][split]) for split in splits if member.name in runs},
+                    **{split: metric_values(summaries[member.name][split]) for split in splits if member.name in runs},
                 }
                 for member in members
             ],
@@ -74,8 +75,8 @@ def write_seeds(whole: Run, members: Sequence[Member], failures: Mapping[str, st
 def _means(parts: Sequence[Mapping[str, Any]], intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
     """The figures of one split: see `textune.repeats`."""
     found: dict[str, Any] = {}
-    for name in metrics_of(parts[0]):
-        values = [metrics_of(part)[name] for part in parts]
+    for name in metric_values(parts[0]):
+        values = [metric_values(part)[name] for part in parts]
         found[name] = spread(values) | {"interval": ends(intervals.get(name))}
         if None in values:
             found[name]["undefined"] = f"it is undefined for {values.count(None)} of {len(values)} seeds"
@@ -124,6 +125,6 @@ def _card_text(note: str, figures: Mapping[str, Mapping[str, Any]], *, quoted: S
     lines = [
         f"- {name} on {split}: mean {entry['value']:.4f}, standard deviation {entry['deviation']:.4f}"
         for name, entry in figures[split].items()
-        if name in metrics_of(figures[split]) and entry["value"] is not None and entry["deviation"] is not None
+        if name in metric_values(figures[split]) and entry["value"] is not None and entry["deviation"] is not None
     ]
     return "\n".join([note, "", *lines])

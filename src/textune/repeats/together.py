@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from textune.files import replacing_folder
 from textune.run import Run
-
-
-def scored_splits(summary: Mapping[str, Any]) -> list[str]:
-    """The splits with figures in a summary.json."""
-    return [name for name, part in summary.items() if isinstance(part, dict) and "num_rows" in part]
-
-
-def metrics_of(part: Mapping[str, Any]) -> dict[str, float | None]:
-    """The values of the metrics in one split's part of a summary."""
-    return {name: entry["value"] for name, entry in part.items() if isinstance(entry, dict) and "value" in entry}
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:

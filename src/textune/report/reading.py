@@ -12,6 +12,7 @@ from textune.config_reading import read_config
 from textune.errors import DataError, TextuneError
 from textune.files import read_json
 from textune.run import Run
+from textune.summary import scored_splits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +55,7 @@ class RunFiles:
     @property
     def scored_splits(self) -> list[str]:
         """Splits with figures in the summary, in its order."""
-        return [name for name, part in self.summary.items() if isinstance(part, dict) and "num_rows" in part]
+        return scored_splits(self.summary)
 
 
 def read_run(path: str | Path) -> RunFiles:

@@ -18,6 +18,7 @@ from textune.config_reading import plain_options
 from textune.errors import DataError, InputNotFoundError, UnavailableError
 from textune.files import read_json, write_json
 from textune.run import Run
+from textune.summary import metric_values, scored_splits
 from textune.training.callbacks import Callback, Record
 from textune.training.state import TrainingState
 
@@ -63,10 +64,9 @@ class Tracker(Callback):
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Notes the final metrics of each split, as `final/SPLIT/METRIC`, and ends the tracker's run."""
-        for split, scores in summary.items():
-            if isinstance(scores, dict) and "num_rows" in scores:
-                values = {name: item["value"] for name, item in scores.items() if _has_value(item)}
-                self._write(f"final/{split}", values, summary["training"]["steps"])
+        for split in scored_splits(summary):
+            known = {name: value for name, value in metric_values(summary[split]).items() if value is not None}
+            self._write(f"final/{split}", known, summary["training"]["steps"])
         self.close()
 
     def close(self) -> None:
@@ -136,10 +136,6 @@ def _known_ids(run: Run) -> dict[str, str]:
         return dict(read_json(run.path / IDS_FILE))
     except (InputNotFoundError, DataError, TypeError, ValueError):
         return {}
-
-
-def _has_value(item: Any) -> bool:
-    return isinstance(item, dict) and isinstance(item.get("value"), (int, float))
 
 
 class _TensorBoard:

@@ -59,8 +59,7 @@ def write_report(
 def _members(run: str | Path) -> list[Path]:
     """The runs of several seeds, which are shown side by side, or the run itself."""
     whole = Run.open(run)
-    seeds = [member.path for member in whole.runs if member.path.name.startswith("seed-")]
-    return seeds or [whole.path]
+    return [run.path for run in whole.seeds] or [whole.path]
 
 
 def write_charts(charts: Iterable[Chart], folder: Path) -> None:
