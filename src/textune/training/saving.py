@@ -99,7 +99,8 @@ class Saver:
     def _write(self, state: TrainingState) -> None:
         setup, best = self.setup, state.best_step
         limit = setup.background_bytes
-        in_background = limit is not None and checkpoint_bytes(setup.model, setup.optimizer) >= limit
+        size = checkpoint_bytes(setup.model, setup.optimizer, folders=setup.folders)
+        in_background = limit is not None and size >= limit
         pending = begin_checkpoint(
             setup.checkpoints, state, setup.model, setup.optimizer, folders=setup.folders, copied=in_background
         )
