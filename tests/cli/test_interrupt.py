@@ -46,9 +46,12 @@ def whole(long_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ru
 
 
 @contextmanager
-def training(flags: Sequence[str], output: Path, *, until: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that trains, and has just said `until`."""
-    command = [sys.executable, "-m", "textune", "train", *flags, "--output", str(output)]
+def training(
+    flags: Sequence[str], output: Path, *, until: str, code: str | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that trains, and has just said `until`; `code` is a program in the place of the command."""
+    program = ["-m", "textune"] if code is None else ["-c", code]
+    command = [sys.executable, *program, "train", *flags, "--output", str(output)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -122,21 +125,14 @@ def test_a_second_ctrl_c_stops_at_once(train_flags: list[str], tmp_path: Path) -
         "import sys, time, safetensors.torch; from textune.cli.main import run; "
         "safetensors.torch.save_file = lambda *rest, **options: time.sleep(60); sys.exit(run(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, "train", *train_flags, "--set", "checkpoint.every=1step"]
-    with subprocess.Popen([*command, "-o", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                if "step 1/" in line:
-                    break
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.5)
-            assert process.poll() is None, "it finishes what it does"
-            begun = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
-        finally:
-            process.kill()
+    flags = [*train_flags, "--set", "checkpoint.every=1step"]
+    with training(flags, tmp_path / "run", until="step 1/", code=code) as process:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None, "it finishes what it does"
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert time.monotonic() - begun < 20
     assert err.splitlines()[-2] == "interrupted"
@@ -157,20 +153,12 @@ def test_a_second_ctrl_c_while_a_thread_writes(long_flags: list[str], tmp_path: 
         "main()"
     )
     output = tmp_path / "run"
-    command = [sys.executable, "-c", code, "train", *long_flags, "-o", str(output)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                if "writing" in line:
-                    break
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
-            assert process.poll() is None, "it waits for what it has begun to write"
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
-        finally:
-            process.kill()
+    with training(long_flags, output, until="writing", code=code) as process:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None, "it waits for what it has begun to write"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.splitlines()[-2:] == [
         "interrupted",

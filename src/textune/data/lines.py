@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeVar, cast
 
 from textune.data.encodings import UTF_8, as_utf_8, likely_encoding, mostly_undecoded
+from textune.data.wording import counted
 from textune.errors import DataError, InputNotFoundError, UnavailableError
 from textune.limits import BATCH_BYTES, MAX_RECORD_BYTES
 
@@ -109,7 +110,7 @@ class BadRows:
         """Raises DataError if anything was found; `number` is the last line looked at, None at the end of the file."""
         if not self._found:
             return
-        count = f"{len(self._found)} {self.unit}{'s' if len(self._found) > 1 else ''}"
+        count = counted(len(self._found), self.unit)
         looked = "" if number is None else f" among the first {number:,}"
         most = number is not None and len(self._found) * 2 >= number
         details = "\n".join(f"  {self.unit} {at}: {what}" for at, what in self._found)

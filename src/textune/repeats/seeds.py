@@ -17,7 +17,7 @@ from textune.evaluation.prediction_files import read_outcomes
 from textune.repeats.members import Member
 from textune.repeats.together import copy_model, spread
 from textune.run import Run
-from textune.summary import metric_values, scored_splits
+from textune.summary import metric_entries, metric_values, scored_splits
 
 
 def write_seeds(whole: Run, members: Sequence[Member], failures: Mapping[str, str]) -> None:
@@ -124,7 +124,7 @@ def _card_text(note: str, figures: Mapping[str, Mapping[str, Any]], *, quoted: S
     split = quoted[0]
     lines = [
         f"- {name} on {split}: mean {entry['value']:.4f}, standard deviation {entry['deviation']:.4f}"
-        for name, entry in figures[split].items()
-        if name in metric_values(figures[split]) and entry["value"] is not None and entry["deviation"] is not None
+        for name, entry in metric_entries(figures[split]).items()
+        if entry["value"] is not None and entry["deviation"] is not None
     ]
     return "\n".join([note, "", *lines])
