@@ -28,7 +28,10 @@ from benchmarks.measuring import (
     ratios,
     table,
 )
-from benchmarks.predictors import CROSS_ENCODER, PIPELINE, PREDICTORS, TEXTUNE, Prediction
+from benchmarks.predictors import CROSS_ENCODER, PIPELINE, PREDICTORS, TEXTUNE, TEXTUNE_BF16, Prediction
+
+OWN = (TEXTUNE, TEXTUNE_BF16)
+POINTS = ("p50", "p95")
 
 
 def main(options: Sequence[str] | None = None) -> None:
@@ -83,7 +86,7 @@ def installed(*, long: bool) -> list[str]:
 
 
 def summarize(runs: Sequence[dict[str, Any]], scores: dict[str, list[list[float]]]) -> dict[str, Any]:
-    """Spreads of each way, and textune's best against the others' best, round by round."""
+    """Spreads of each way, and textune's best against the others' best, round by round, as "ours / theirs"."""
     by_name = {who: [found for found in runs if found["who"] == who] for who in scores}
 
     def speeds(who: str, way: str) -> list[float]:
@@ -95,16 +98,18 @@ def summarize(runs: Sequence[dict[str, Any]], scores: dict[str, list[list[float]
     ways = {who: list(own[0]["samples_per_second"]) for who, own in by_name.items()}
     best = {who: max(ways[who], key=lambda way: Spread.of(speeds(who, way)).median) for who in by_name}
     timed = [who for who, own in by_name.items() if own[0]["latency_ms"]]
-    others = [who for who in by_name if who != TEXTUNE and TEXTUNE in by_name]
+    against = [(own, other) for own in OWN if own in by_name for other in by_name if other not in OWN]
     return {
         "samples_per_second": {who: {way: Spread.of(speeds(who, way)) for way in ways[who]} for who in by_name},
         "best": best,
-        "best_ratio": {who: ratios(speeds(TEXTUNE, best[TEXTUNE]), speeds(who, best[who])) for who in others},
-        "latency_ms": {who: {point: Spread.of(latencies(who, point)) for point in ("p50", "p95")} for who in timed},
+        "best_ratio": {
+            f"{own} / {other}": ratios(speeds(own, best[own]), speeds(other, best[other])) for own, other in against
+        },
+        "latency_ms": {who: {point: Spread.of(latencies(who, point)) for point in POINTS} for who in timed},
         "latency_ratio": {
-            who: {point: ratios(latencies(who, point), latencies(TEXTUNE, point)) for point in ("p50", "p95")}
-            for who in others
-            if who in timed
+            f"{other} / {own}": {point: ratios(latencies(other, point), latencies(own, point)) for point in POINTS}
+            for own, other in against
+            if other in timed
         },
         "peak_memory_mib": {who: Spread.of([found["peak_memory_mib"] for found in by_name[who]]) for who in by_name},
         "score_difference": {
@@ -125,10 +130,10 @@ def report(summary: dict[str, Any]) -> str:
     lines = [table(["who", "way (best bold)", "texts/s"], rows), ""]
     latency = [[who, found["p50"].text(2), found["p95"].text(2)] for who, found in summary["latency_ms"].items()]
     lines += [table(["who", "one short text, p50 ms", "p95 ms"], latency), ""]
-    for who, ratio in summary["best_ratio"].items():
-        lines.append(f"textune's best against {who}'s best: {ratio.text(2)} x the texts per second")
-    for who, points in summary["latency_ratio"].items():
-        lines.append(f"latency of {who} over textune's: p50 {points['p50'].text(2)} x, p95 {points['p95'].text(2)} x")
+    for sides, ratio in summary["best_ratio"].items():
+        lines.append(f"texts per second, {sides}, the best way of each: {ratio.text(2)} x")
+    for sides, points in summary["latency_ratio"].items():
+        lines.append(f"latency, {sides}: p50 {points['p50'].text(2)} x, p95 {points['p95'].text(2)} x")
     for who, difference in summary["score_difference"].items():
         lines.append(f"scores of {who} and pipeline: largest difference {difference:.1e}")
     return "\n".join(lines)

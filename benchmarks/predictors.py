@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,16 @@ class Contestant:
     sorts: bool
 
 
-def load_textune(model: str, device: Any) -> Predict:
+def load_textune(model: str, device: Any, precision: str = "fp32") -> Predict:
     import textune
 
     made: dict[int, Any] = {}  # the batch size is the predictor's, not the call's
 
     def predict(texts: Sequence[Text], batch_size: int) -> list[list[float]]:
         if batch_size not in made:
-            made[batch_size] = textune.Predictor.load(model, batch_size=batch_size, device=str(device))
+            made[batch_size] = textune.Predictor.load(
+                model, batch_size=batch_size, device=str(device), precision=precision
+            )
         found = made[batch_size].predict([text if len(text) > 1 else text[0] for text in texts])
         return [list(prediction.scores.values()) for prediction in found]
 
@@ -99,9 +102,10 @@ def load_cross_encoder(model: str, device: Any) -> Predict:
     return predict
 
 
-TEXTUNE, PIPELINE, CROSS_ENCODER = "textune", "pipeline", "cross-encoder"
+TEXTUNE, TEXTUNE_BF16, PIPELINE, CROSS_ENCODER = "textune", "textune-bf16", "pipeline", "cross-encoder"
 PREDICTORS = {
-    TEXTUNE: Contestant("textune.Predictor", load_textune, sorts=True),
+    TEXTUNE: Contestant("textune.Predictor (fp32)", load_textune, sorts=True),
+    TEXTUNE_BF16: Contestant("the same with precision bf16", partial(load_textune, precision="bf16"), sorts=True),
     PIPELINE: Contestant('transformers.pipeline("text-classification")', load_pipeline, sorts=False),
     CROSS_ENCODER: Contestant("sentence-transformers' CrossEncoder (pairs only)", load_cross_encoder, sorts=True),
 }
