@@ -43,6 +43,7 @@ EXACT_KINDS = (
     *("duplicates", "leaked_duplicates", "conflicting_labels", "empty_text", "missing_label", "wrong_label"),
     *("label_spelling", "very_long", "control_characters", "replacement_characters", "mojibake"),
     *("invisible_characters", "bidi_controls", "private_use_characters", "html_remains", "no_words", "other_script"),
+    "other_language",
 )
 ODD = {
     "control_characters": "\x07",
@@ -53,6 +54,45 @@ ODD = {
     "private_use_characters": "\ue001",
     "html_remains": "<br/>",
 }
+# Beginnings and endings of sentences; each beginning goes with each ending of its language.
+FOREIGN: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (
+        ("Gestern hat der Nachbar erzählt, dass", "Niemand wusste so recht, warum", "Sie schrieb in ihrem Brief, dass"),
+        ("die Brücke bald gesperrt wird.", "es im Sommer keinen Regen gab.", "der alte Bäcker sein Geschäft verkauft."),
+    ),
+    (
+        (
+            "Hier soir, la voisine a raconté que",
+            "Personne ne savait vraiment pourquoi",
+            "Il a écrit dans sa lettre que",
+        ),
+        (
+            "le pont serait bientôt fermé.",
+            "la boulangerie avait été vendue.",
+            "les enfants étaient partis sans manger.",
+        ),
+    ),
+    (
+        ("Ayer la vecina nos contó que", "Nadie sabía muy bien por qué", "Ella escribió en su carta que"),
+        (
+            "el puente estaría cerrado muy pronto.",
+            "no había llovido en todo el verano.",
+            "los niños se fueron a la playa.",
+        ),
+    ),
+    (
+        ("Gisteren vertelde de buurman dat", "Niemand wist eigenlijk waarom", "Zij schreef in haar brief dat"),
+        (
+            "de brug binnenkort gesloten wordt.",
+            "het deze zomer niet geregend heeft.",
+            "de kinderen al naar huis waren.",
+        ),
+    ),
+    (
+        ("Wczoraj sąsiad opowiadał, że", "Nikt nie wiedział dokładnie, dlaczego", "W swoim liście napisała, że"),
+        ("most zostanie wkrótce zamknięty.", "latem nie było w ogóle deszczu.", "dzieci poszły już do domu."),
+    ),
+)
 NOISE = (0.05, 0.10)
 NOISE_SEEDS = (1, 2, 3, 4, 5)
 
@@ -176,13 +216,17 @@ def plants(kept: list[Row], donors: list[Row], rng: random.Random, count: int) -
 
 
 def damaged(row: Row, kept: list[Row], rng: random.Random, number: int) -> Iterator[Plant]:
-    """A row with an odd character in its middle, and one that is glued together of many."""
+    """A row with an odd character in its middle, one that is glued together of many, and one in another language."""
     kind, odd = list(ODD.items())[number % len(ODD)]
     middle = row["text"].index(" ") if " " in row["text"] else len(row["text"])
     odd_row = {**row, "text": f"{row['text'][:middle]} {odd}{row['text'][middle:]}"}
     yield Plant("odd characters", "train", odd_row, (kind,))
     glued = {**row, "text": " ".join(other["text"] for other in rng.sample(kept, 40))}
     yield Plant("very long", "train", glued, ("very_long",))
+    beginnings, endings = FOREIGN[number % len(FOREIGN)]
+    texts = [name for name in ("text", "text_pair") if name in row]
+    sentences = {name: f"{rng.choice(beginnings)} {rng.choice(endings)}" for name in texts}
+    yield Plant("another language", "train", {**row, **sentences}, ("other_language",))
 
 
 def edited_row(row: Row, rng: random.Random, number: int) -> Row:

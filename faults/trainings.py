@@ -118,7 +118,7 @@ def start(program: Program, log: Path, faults: Faults) -> Process:
             for stream in (1, 2):
                 os.dup2(output.fileno(), stream)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         tell = install(faults)
         code = program()

@@ -29,7 +29,7 @@ from faults.trainings import (
 
 STEP_SECONDS = 0.01
 INSIDE_SHARE = 0.4
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 @dataclass
@@ -203,11 +203,11 @@ def _after_kill(bench: Bench, trial: Trial, training: Training, run: Path, *, in
 
 
 def signals(bench: Bench, runs: int) -> Iterator[Trial]:
-    """SIGTERM, SIGINT and SIGUSR1 at random moments of training."""
+    """SIGTERM, SIGINT, SIGUSR1 and SIGHUP at random moments of training."""
     for number in range(runs):
         rng = bench.rng(f"signal-{number}")
         training = bench.trainings[sorted(bench.trainings)[number % len(bench.trainings)]]
-        chosen = SIGNALS[number % 3]
+        chosen = SIGNALS[number % len(SIGNALS)]
         run = bench.new_run()
         process = begin(training, run, replace(training.faults, step_seconds=STEP_SECONDS))
         wait_for_step(process, run, rng.randrange(1, training.steps - 1))

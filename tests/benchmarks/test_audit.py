@@ -21,7 +21,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_planted_defects_are_found_and_nothing_else(few: None) -> None:
     result = audit.measure_plants("sample", task_rows("sample", None))
     assert set(result["planted"].values()) == {10}
-    assert len(result["planted"]) == 11
+    assert len(result["planted"]) == 12
     assert min(result["recall"].values()) == 1.0
     assert (result["clean_rows"], result["false_alarms"]) == (300, 0)
 
@@ -32,6 +32,7 @@ def test_planted_defects_in_corpora(few: None, shared_data: Path, task: str) -> 
     folder = shared_data if task == "mrpc" else shared_data / "glue_data"
     result = audit.measure_plants(task, task_rows(task, str(folder)))
     del result["recall"]["one edit, however similar"]
+    assert result["recall"].pop("another language") >= 0.8, "not every short sentence is certain"
     assert min(result["recall"].values()) == 1.0
     assert result["false_alarms"] == 0
 

@@ -176,6 +176,12 @@ def batches(split: Any) -> Iterator[tuple[Texts, NDArray[np.int64]]]:
         yield (batch.column("text").to_pylist(), pairs), batch.column("row").to_numpy()
 
 
+def joined(texts: Texts) -> list[str]:
+    """Pairs as one text each."""
+    first, second = texts
+    return first if second is None else [f"{a} {b}" for a, b in zip(first, second, strict=True)]
+
+
 def _normalised(texts: Texts) -> tuple[list[str], list[str], NDArray[np.int64]]:
     """Normalised texts in their order and, for pairs, in alphabetical order; characters before normalisation."""
     first = list(map(normalised, texts[0]))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.audit.audited_rows import MAX_EXAMPLES, AuditedRows, collect
+from textune.audit.audited_rows import MAX_EXAMPLES, AuditedRows, collect, joined
 from textune.audit.characters import ODD_CHARACTERS, SCRIPTS, CharacterScan, count_scripts
 from textune.audit.findings import KINDS, Audit, Finding, in_order
 from textune.audit.label_checks import LabelTable
+from textune.audit.languages import MAX_ROWS, UNDETERMINED, LanguageScan
 from textune.audit.near_duplicates import TextStore, near_groups
 from textune.audit.repeats import conflicts, exact, nearly, repeated, swapped
 from textune.audit.unknown import unknown
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 VERY_LONG, LONG_CHARACTERS = 10, 500
 """A text is very long from so many times the median, if it has more than so many characters."""
-OTHER_SCRIPT_SHARE = 0.05
-"""A script with a smaller share of all rows is another one than the data's."""
+OTHER_SHARE = 0.05
+"""A script or language with a smaller share of all rows is another one than the data's."""
 
 _REPEATS = ("leaked_duplicates", "duplicates", "conflicting_labels")
 _PAIRS = ("leaked_swapped_pairs", "swapped_pairs")
@@ -36,7 +37,7 @@ _NEAR = ("leaked_near_duplicates", "near_duplicates")
 _UNUSABLE = ("nothing_to_learn", "unreadable_rows", "empty_text", "missing_label", "wrong_label")
 _CLASSES = ("label_spelling", "label_imbalance", "rare_labels", "absent_labels")
 _TOKENS = ("truncated", "unknown_tokens")
-_TEXTS = ("very_long", "no_words", *ODD_CHARACTERS, "other_script")
+_TEXTS = ("very_long", "no_words", *ODD_CHARACTERS, "other_script", "other_language")
 _KIND_OF_REASON = {
     "empty text": "empty_text",
     "empty second text": "empty_text",
@@ -58,7 +59,7 @@ def quick_audit(prepared: PreparedData, *, tokens: Mapping[str, TokenRows], toke
     labels = LabelTable(rows)
     findings = [*_unusable(prepared), *_repeats(rows), *labels.findings(), *_of_tokens(rows, tokens, tokenizer)]
     checked = (*_UNUSABLE, *_repeat_kinds(rows), *_label_kinds(labels), *_TOKENS)
-    notes = ("near duplicates and odd characters are looked for by `textune inspect`",)
+    notes = ["near duplicates, odd characters and languages are looked for by `textune inspect`"]
     return _audit(prepared, rows, labels, findings, checked, notes, tokens=tokens, started=started)
 
 
@@ -79,12 +80,15 @@ def full_audit(
     """
     started = time.perf_counter()
     store, characters = TextStore(folder / "normalised.arrow"), CharacterScan()
+    splits = _in_order(prepared)
+    languages = LanguageScan(every=-(-sum(map(len, splits.values())) // MAX_ROWS))
 
     def look(texts: Texts, normalised: list[str]) -> None:
         characters.add(texts)
+        languages.add(joined(texts))
         store.add(normalised)
 
-    rows = collect(_in_order(prepared), prepared.schema, on_batch=look)
+    rows = collect(splits, prepared.schema, on_batch=look)
     store.close()
     groups, width = _near_groups(rows, store)
     labels = LabelTable(rows)
@@ -95,13 +99,15 @@ def full_audit(
         *_of_tokens(rows, tokens, tokenizer),
         *_very_long(rows),
         *_odd_characters(rows, characters),
-        *_other_scripts(rows, characters.scripts),
+        *_other_scripts_and_languages(rows, characters.scripts, languages),
         *(() if suspects is None else suspects(rows)),
     ]
     checked = (*_UNUSABLE, *_repeat_kinds(rows), *_NEAR, *_label_kinds(labels), *_TEXTS)
     checked += () if suspects is None else ("suspected_labels",)
     checked += _TOKENS if tokens else ()
-    notes = (f"near duplicates: texts that share at least 80 % of their pieces of {width} characters (Jaccard)",)
+    notes = [f"near duplicates: texts that share at least 80 % of their pieces of {width} characters (Jaccard)"]
+    if languages.every > 1:
+        notes.append(f"languages: one row in {languages.every} was looked at")
     return _audit(
         prepared,
         rows,
@@ -111,7 +117,13 @@ def full_audit(
         notes,
         tokens=tokens,
         started=started,
-        scripts=characters.scripts,
+        also={
+            name: {
+                "scripts": dict(count_scripts(characters.scripts[rows.span(name)])),
+                "languages": languages.count(languages.languages[rows.span(name)]),
+            }
+            for name in rows.names
+        },
     )
 
 
@@ -128,11 +140,11 @@ def _audit(
     labels: LabelTable,
     findings: list[Finding],
     checked: tuple[str, ...],
-    notes: tuple[str, ...],
+    notes: list[str],
     *,
     tokens: Mapping[str, TokenRows],
     started: float,
-    scripts: NDArray[np.int64] | None = None,
+    also: Mapping[str, dict[str, Any]] | None = None,
 ) -> Audit:
     splits = {}
     for name in rows.names:
@@ -143,7 +155,7 @@ def _audit(
             **labels.summary(name),
             "characters": _lengths(lengths),
             **({"tokens": _lengths(tokens[name].full_lengths)} if name in tokens else {}),
-            **({} if scripts is None else {"scripts": dict(count_scripts(scripts[span]))}),
+            **(also or {}).get(name, {}),
         }
     source = prepared.source
     return Audit(
@@ -252,15 +264,36 @@ def _odd_characters(rows: AuditedRows, characters: CharacterScan) -> Iterator[Fi
                 yield rows.finding(kind, split, chosen, f"have {KINDS[kind].title}", details=details)
 
 
-def _other_scripts(rows: AuditedRows, scripts: NDArray[np.int64]) -> Iterator[Finding]:
+def _other_scripts_and_languages(
+    rows: AuditedRows, scripts: NDArray[np.int64], languages: LanguageScan
+) -> Iterator[Finding]:
     counts = count_scripts(scripts)
-    usual = [name for name, count in counts.items() if count >= OTHER_SCRIPT_SHARE * len(rows)]
+    usual = [name for name, count in counts.items() if count >= OTHER_SHARE * len(rows)]
     unusual = np.isin(scripts, [SCRIPTS.index(name) for name in counts if name not in usual])
+    yield from _others(rows, "other_script", unusual, usual, lambda places: dict(count_scripts(scripts[places])))
+
+    found = languages.languages
+    known = {code: count for code, count in languages.count(found).items() if code != UNDETERMINED}
+    usual = [code for code, count in known.items() if count >= OTHER_SHARE * sum(known.values())]
+    others = [languages.codes.index(code) for code in known if code not in usual]
+    unusual = np.isin(found, others) & languages.certain & ~unusual  # a row is told once
+    yield from _others(rows, "other_language", unusual, usual, lambda places: languages.count(found[places]))
+
+
+def _others(
+    rows: AuditedRows,
+    kind: str,
+    unusual: NDArray[np.bool_],
+    usual: list[str],
+    count: Callable[[NDArray[np.int64]], dict[str, int]],
+) -> Iterator[Finding]:
+    """One finding per split with rows that are `unusual`; `count` names what places of rows are instead of `usual`."""
+    what = kind.removeprefix("other_")
     for split in rows.names:
         span = rows.span(split)
         chosen = np.flatnonzero(unusual[span]) + span.start
         if len(chosen):
-            kinds = ", ".join(f"{name} {count:,}" for name, count in count_scripts(scripts[chosen]).items())
-            what = f"are in another script than {' and '.join(usual)}: {kinds}"
-            details = [SCRIPTS[scripts[place]] for place in chosen[:MAX_EXAMPLES].tolist()]
-            yield rows.finding("other_script", split, chosen, what, details=details)
+            named = ", ".join(f"{name} {number:,}" for name, number in count(chosen).items())
+            details = [next(iter(count(chosen[place : place + 1]))) for place in range(min(len(chosen), MAX_EXAMPLES))]
+            message = f"are in another {what} than {' and '.join(usual)}: {named}"
+            yield rows.finding(kind, split, chosen, message, details=details)

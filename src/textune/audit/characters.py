@@ -1,6 +1,6 @@
 """Characters that do not belong in a text, and the scripts that texts are written in.
 
-Scripts go by ranges of Unicode blocks, not by language: which language a short text is in cannot be told reliably.
+Scripts go by ranges of Unicode blocks; languages are told by `textune.audit.languages`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.audit.audited_rows import Texts
+from textune.audit.audited_rows import Texts, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,9 +80,8 @@ class CharacterScan:
                     self._look_closer(row, text)
                 if _WORD.search(text) is None:
                     self._add("no_words", row, None)
-        joined = sides[0] if texts[1] is None else [f"{a} {b}" for a, b in zip(*sides, strict=True)]
-        self._scripts.append(main_scripts(joined))
-        self.num_rows += len(joined)
+        self._scripts.append(main_scripts(joined(texts)))
+        self.num_rows += len(sides[0])
 
     def _look_closer(self, row: int, text: str) -> None:
         for kind, pattern in ODD_CHARACTERS.items():

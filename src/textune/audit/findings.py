@@ -89,6 +89,9 @@ KINDS: dict[str, Kind] = {
     ),
     "html_remains": Kind("warning", "remains of HTML", "Turn tags and entities into text."),
     "other_script": Kind("note", "texts in a script that few others are in", "See whether they belong to the data."),
+    "other_language": Kind(
+        "note", "texts in a language that few others are in", "See whether they belong to the data."
+    ),
     "label_imbalance": Kind(
         "warning", "very unequal numbers of rows per label", "Judge by F1, and try --class-weights balanced."
     ),
@@ -180,7 +183,7 @@ class Audit:
     location: str
     fingerprint: str
     splits: Mapping[str, Mapping[str, Any]]
-    """Per split its rows, labels, lengths and scripts."""
+    """Per split its rows, labels, lengths, scripts and languages."""
     findings: tuple[Finding, ...]
     """The gravest first."""
     checked: tuple[str, ...]

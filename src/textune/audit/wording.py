@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from textune.audit.languages import UNDETERMINED
 from textune.data.wording import quoted
 
-MAX_LABELS = 10
+MAX_LABELS, MAX_LANGUAGES = 10, 3
 
 
 def count_of(count: int, total: int, split: str) -> str:
@@ -36,3 +37,16 @@ def lengths_in_words(lengths: Mapping[str, float] | None) -> str:
     if lengths is None:
         return "not counted"
     return f"median {lengths['median']:,.0f}, 95 % {lengths['percentile_95']:,.0f}, longest {lengths['longest']:,}"
+
+
+def languages_in_words(counts: Mapping[str, int] | None) -> str:
+    """Languages as in `Audit.splits`: "en 97 %, de 0.3 %, not certain 2.7 %"."""
+    if counts is None:
+        return "not looked for"
+    total, names = sum(counts.values()), [code for code in counts if code != UNDETERMINED]
+    shown = [f"{code} {percent(counts[code] / total)}" for code in names[:MAX_LANGUAGES]]
+    if len(names) > MAX_LANGUAGES:
+        shown.append(f"{len(names) - MAX_LANGUAGES} more")
+    if UNDETERMINED in counts:
+        shown.append(f"not certain {percent(counts[UNDETERMINED] / total)}")
+    return ", ".join(shown)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from textune.audit.findings import KINDS, Audit, Finding
-from textune.audit.wording import labels_in_words, lengths_in_words
+from textune.audit.wording import labels_in_words, languages_in_words, lengths_in_words
 from textune.cli.tables import PIPE_WIDTH
 from textune.data.wording import counted, quoted
 from textune.errors import first_rows
@@ -47,7 +47,7 @@ def _print_splits(console: Console, splits: Mapping[str, Mapping[str, Any]]) -> 
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("split", "rows", "labels", "characters", "tokens"):
+    for name in ("split", "rows", "labels", "characters", "tokens", "languages"):
         table.add_column(name, overflow="fold", justify="right" if name == "rows" else "left")
     for name, split in splits.items():
         cells = [
@@ -56,6 +56,7 @@ def _print_splits(console: Console, splits: Mapping[str, Mapping[str, Any]]) -> 
             labels_in_words(split),
             lengths_in_words(split["characters"]),
             lengths_in_words(split.get("tokens")),
+            languages_in_words(split.get("languages")),
         ]
         table.add_row(*map(Text, cells))
     console.print(table)

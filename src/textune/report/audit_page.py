@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from textune.audit.findings import KINDS, Audit, Finding
-from textune.audit.wording import labels_in_words, lengths_in_words
+from textune.audit.wording import labels_in_words, languages_in_words, lengths_in_words
 from textune.data.wording import counted
 from textune.report.page import render
 
@@ -28,6 +28,7 @@ def audit_page(audit: Audit) -> str:
                 "characters": lengths_in_words(split["characters"]),
                 "tokens": lengths_in_words(split.get("tokens")),
                 "scripts": ", ".join(f"{script} {count:,}" for script, count in split.get("scripts", {}).items()),
+                "languages": languages_in_words(split.get("languages")),
             }
             for name, split in audit.splits.items()
         ],
