@@ -96,6 +96,15 @@ def test_labels_that_the_model_does_not_have(tmp_path: Path) -> None:
         trainer(tmp_path, train_dataset=missing).train()
 
 
+@pytest.mark.parametrize("label", [2, -1])
+def test_labels_of_other_rows_that_the_model_does_not_have(tmp_path: Path, label: int) -> None:
+    made = trainer(tmp_path, train_dataset=None)
+    wrong = relabelled([label, *tokenized()["label"][1:]])
+    for ask in (made.evaluate, made.predict):
+        with pytest.raises(DataError, match=f"label {label} in a batch; the model has 2 labels, 0 to 1"):
+            ask(wrong)
+
+
 def relabelled(labels: Any) -> Any:
     return tokenized().remove_columns("label").add_column("label", labels)
 

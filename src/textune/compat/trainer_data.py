@@ -340,13 +340,8 @@ def read_labels(
         left_out = labels == LEFT_OUT
         wrong = np.flatnonzero((labels >= num_labels) | ((labels < 0) & ~left_out))
         if len(wrong):
-            raise DataError(
-                f"{what}: label {labels[wrong[0]]} in {first_rows([int(row) + 1 for row in wrong])}; the model "
-                f"has {num_labels} labels, 0 to {num_labels - 1}.",
-                hint=f"Load the model with num_labels={int(labels.max()) + 1}."
-                if labels.max() >= num_labels
-                else "Leave these rows out, for example dataset.filter(lambda row: row['label'] >= 0).",
-            )
+            where = f"{what}: label {labels[wrong[0]]} in {first_rows([int(row) + 1 for row in wrong])}"
+            raise _no_output(where, largest=int(labels.max()), num_labels=num_labels)
         if left_out.any():
             raise NotTextError(f"some labels are {LEFT_OUT}, which leaves their rows out of the loss")
         return labels, problem_type
@@ -358,3 +353,23 @@ def read_labels(
             "To predict a number, load the model with num_labels=1.",
         )
     raise NotTextError(f"labels of type {column.type} for {num_labels} outputs ({problem_type})")
+
+
+def require_outputs(labels: torch.Tensor, *, num_labels: int) -> None:
+    """Whether a classifier has an output for each label of a batch.
+
+    Raises:
+        DataError: it has none for one of them.
+    """
+    wrong = labels[(labels >= num_labels) | ((labels < 0) & (labels != LEFT_OUT))]
+    if len(wrong):
+        raise _no_output(f"label {int(wrong[0])} in a batch", largest=int(wrong.max()), num_labels=num_labels)
+
+
+def _no_output(where: str, *, largest: int, num_labels: int) -> DataError:
+    return DataError(
+        f"{where}; the model has {num_labels} labels, 0 to {num_labels - 1}.",
+        hint=f"Load the model with num_labels={largest + 1}."
+        if largest >= num_labels
+        else "Leave these rows out, for example dataset.filter(lambda row: row['label'] >= 0).",
+    )

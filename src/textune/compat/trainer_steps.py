@@ -21,6 +21,7 @@ from textune.compat.trainer_data import (
     SharedSampler,
     column_names,
     is_arrow_dataset,
+    require_outputs,
     row_lengths,
     without_placeholder_labels,
 )
@@ -257,7 +258,14 @@ class TrainerSteps(TrainerFacts):
         parameters = inspect.signature(self.compute_loss).parameters
         if "num_items_in_batch" in parameters or any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
             options["num_items_in_batch"] = num_items
-        return self.compute_loss(model, inputs, **options)
+        labels = inputs.get("labels") if isinstance(inputs, Mapping) else None  # a loss may take them out
+        try:
+            return self.compute_loss(model, inputs, **options)
+        except IndexError:  # what torch's cross entropy raises for such labels on a CPU, without saying which
+            num_labels = getattr(getattr(model, "config", None), "num_labels", None)
+            if num_labels and isinstance(labels, torch.Tensor) and not labels.is_floating_point():
+                require_outputs(labels, num_labels=num_labels)
+            raise
 
     def compute_loss(
         self,
