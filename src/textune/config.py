@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from textune.problem_types import ProblemType
+
 Section = Literal["data", "tokens", "model", "training", "engine", "evaluation", "checkpoint", "run"]
 
 
@@ -60,7 +62,7 @@ class DataConfig:
     label: str | None = None
     """Column with the label; found by its name when not given."""
 
-    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = None
+    problem_type: ProblemType | None = None
     """What kind of label it is; found from the label column when not given."""
 
     label_names: tuple[str, ...] | None = None

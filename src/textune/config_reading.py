@@ -21,6 +21,7 @@ from textune import config as config_module
 from textune.config import FOREIGN_NAMES, Config, flag_of
 from textune.durations import Duration
 from textune.errors import ConfigError, InputNotFoundError, did_you_mean, nearest
+from textune.problem_types import SINGLE_LABEL
 
 MAX_FILE_BYTES = 1 << 20
 _MOST_PROBLEMS = 50
@@ -345,7 +346,7 @@ def _check_together(config: Config) -> list[str]:
     weights = training.class_weights
     if weights is not None and weights != "balanced":
         problems += _check_weights(weights)
-    if training.label_smoothing and config.data.problem_type not in {None, "single_label_classification"}:
+    if training.label_smoothing and config.data.problem_type not in {None, SINGLE_LABEL}:
         problems.append(f"training.label_smoothing works with single labels only, not with {config.data.problem_type}.")
     return problems + _check_repeats(config)
 

@@ -43,10 +43,10 @@ from textune.run import Run, check_output, output_path
 from textune.training.allocator import keep_few_kernels
 from textune.training.callbacks import Callback, EarlyStopping
 from textune.training.engine import Engine, build_engine
-from textune.training.loop import Setup
 from textune.training.loop import train as run_loop
 from textune.training.parallel import ALONE, Processes, connect
 from textune.training.precision import Arithmetic, check_precision, choose
+from textune.training.setup import Setup
 from textune.training.signals import StopSignals
 from textune.training.state import TrainingState
 

@@ -21,6 +21,7 @@ from textune.models.embeddings import TextEncoder
 from textune.models.load import STARTER, find_checkpoint, load_config
 from textune.models.tokenizer import load_tokenizer, max_tokens
 from textune.options import require_known, resolve_options
+from textune.problem_types import SINGLE_LABEL
 
 if TYPE_CHECKING:
     from textune.audit.audited_rows import AuditedRows
@@ -62,7 +63,7 @@ def inspect(
         with workspace() as folder:
             data_config = dataclasses.replace(config.data, drop_bad_rows=True)
             prepared = prepare_inspection(data_config, folder=folder, labels_required=False)
-            has_one_each = prepared.schema.problem_type == "single_label_classification" and prepared.schema.label_names
+            has_one_each = prepared.schema.problem_type == SINGLE_LABEL and prepared.schema.label_names
             if label_errors and not has_one_each:
                 raise ConfigError("--label-errors: expected rows with one label each, found other data.")
             for note in (f"data: {prepared.source.location}", *prepared.notes):

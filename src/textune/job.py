@@ -28,10 +28,10 @@ from textune.preparation import metrics_of
 from textune.training.callbacks import Callback
 from textune.training.checkpoint import STEP_FOLDERS, CheckpointFolders, checkpoint_bytes
 from textune.training.engine import Engine
-from textune.training.loop import Intervals, Selection, Setup
 from textune.training.optimizer import build_optimizer
 from textune.training.parallel import ALONE, Processes
 from textune.training.schedule import Schedule
+from textune.training.setup import Intervals, Selection, Setup
 from textune.training.state import TrainingState
 from textune.training.work import TextWork
 

@@ -19,8 +19,9 @@ from textune.evaluation.metrics import metric_names, selection_metric
 from textune.evaluation.predictions import LabelSet
 from textune.models.layers import freeze
 from textune.models.load import Classifier, load_classifier
-from textune.models.losses import SINGLE_LABEL, check_class_weights
+from textune.models.losses import check_class_weights
 from textune.models.tokenizer import max_tokens
+from textune.problem_types import SINGLE_LABEL
 
 if TYPE_CHECKING:
     import torch

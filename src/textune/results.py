@@ -29,7 +29,7 @@ from textune.report.write import write_report
 from textune.run import Run
 from textune.training.callbacks import Callback, Record
 from textune.training.checkpoint import STEP_FOLDERS, load_weights
-from textune.training.loop import Setup
+from textune.training.setup import Setup
 from textune.training.state import TrainingState
 
 

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from textune.job import Job
     from textune.run import Run
     from textune.training.engine import Engine
-    from textune.training.loop import Setup
     from textune.training.parallel import Processes
+    from textune.training.setup import Setup
 
 # Options that leave weights and predictions as they are. Where data and checkpoint lie is among them, because what they
 # hold is compared. Every other option alters the result.

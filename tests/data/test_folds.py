@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textune.data.folds import deal_folds, hold_out
-from textune.data.labels import ProblemType
 from textune.errors import DataError
+from textune.problem_types import ProblemType
 
 
 def rows_of(labels: list[Any], texts: list[str] | None = None, **columns: list[str]) -> Dataset:

@@ -8,9 +8,9 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.data.labels import ProblemType
 from textune.data.splits import add_validation_split, choose_rows, split_roles, train_split
 from textune.errors import ConfigError, DataError
+from textune.problem_types import ProblemType
 
 
 def rows_of(labels: list[Any]) -> DatasetDict:

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from textune.evaluation.analysis import MAX_MISTAKES, MAX_TEXT, analyse, further_columns
 from textune.evaluation.predictions import LabelSet
-from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 
 def analysis_of(logits: Any, labels: Any, label_set: LabelSet, **columns: Any) -> dict[str, Any]:

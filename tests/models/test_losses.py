@@ -9,7 +9,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from textune.errors import ConfigError
-from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Loss, resolve_class_weights
+from textune.models.losses import Loss, resolve_class_weights
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 LOGITS = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.tensor([0, 1, 2, 0, 0, 1, 0, 2, 0, 0, 1, 0])

@@ -21,10 +21,10 @@ from textune.data.tokens import TokenRows
 from textune.models.losses import Loss
 from textune.training.callbacks import Callback, Record
 from textune.training.engine import build_engine
-from textune.training.loop import Intervals, Selection, Setup
 from textune.training.optimizer import build_optimizer
 from textune.training.precision import Arithmetic
 from textune.training.schedule import Schedule
+from textune.training.setup import Intervals, Selection, Setup
 from textune.training.state import TrainingState
 from textune.training.work import TextWork
 

@@ -17,8 +17,9 @@ from textune.data.tokens import Examples, TokenRows
 from textune.errors import ConfigError, Interrupted
 from textune.training.callbacks import Callback, Record
 from textune.training.checkpoint import committed
-from textune.training.loop import Intervals, Setup, train
+from textune.training.loop import train
 from textune.training.parallel import ALONE, Processes, connect, join
+from textune.training.setup import Intervals, Setup
 from textune.training.state import TrainingState
 
 

@@ -18,8 +18,9 @@ from textune.errors import TrainingError
 from textune.models.losses import Loss
 from textune.training.callbacks import Callback, EarlyStopping, Record
 from textune.training.checkpoint import committed, load_optimizer, load_weights
-from textune.training.loop import Intervals, Setup, train
+from textune.training.loop import train
 from textune.training.schedule import Schedule
+from textune.training.setup import Intervals, Setup
 from textune.training.state import TrainingState
 from textune.training.work import TextWork
 

@@ -20,9 +20,10 @@ from textune.errors import TrainingError
 from textune.models.losses import Loss
 from textune.training.callbacks import Callback, Record
 from textune.training.checkpoint import model_tensors
-from textune.training.loop import Intervals, Setup, train
+from textune.training.loop import train
 from textune.training.precision import Arithmetic
 from textune.training.recovery import require_finite_weights
+from textune.training.setup import Intervals, Setup
 from textune.training.state import TrainingState
 from textune.training.work import TextWork
 

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from textune.errors import Interrupted, StorageError, TrainingError
 from textune.training.callbacks import Callback
 from textune.training.checkpoint import committed, verify
-from textune.training.loop import Intervals, Setup, train
+from textune.training.loop import train
+from textune.training.setup import Intervals, Setup
 from textune.training.state import TrainingState
 
 from .engine import NEVER, Recorder, make_setup, tiny_model, weights

@@ -12,6 +12,7 @@ from textune.audit.findings import Finding
 from textune.audit.wording import count_of, percent
 from textune.data.rows import labels_of
 from textune.data.wording import listed, quoted
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,9 +42,9 @@ class LabelTable:
             labels = labels_of(dataset)
             if labels is None:
                 continue
-            if rows.schema.problem_type == "single_label_classification":
+            if rows.schema.problem_type == SINGLE_LABEL:
                 labels = labels[:, None] == np.arange(len(self.names))
-            self.members[split] = labels if rows.schema.problem_type == "regression" else labels > 0
+            self.members[split] = labels if rows.schema.problem_type == REGRESSION else labels > 0
 
     def counts(self, split: str) -> NDArray[np.int64]:
         """[labels] rows of the split that have each label."""
@@ -86,7 +87,7 @@ class LabelTable:
         if train not in self.members:
             return Finding("nothing_to_learn", train, total, total, f"no row of {train} has a label")
         members = self.members[train]
-        if self.rows.schema.problem_type == "multi_label_classification":
+        if self.rows.schema.problem_type == MULTI_LABEL:
             differ = members.shape[1] > 1
         else:
             differ = bool((members != members[0]).any())
@@ -117,7 +118,7 @@ class LabelTable:
         others = [label for label in np.argsort(counts, kind="stable").tolist() if label != most]
         # Rare labels are told of themselves, so that the smallest that is not rare is named, where there is one.
         least = next((label for label in others if counts[label] >= FEW_ROWS), others[-1])
-        single = self.rows.schema.problem_type == "single_label_classification"
+        single = self.rows.schema.problem_type == SINGLE_LABEL
         unequal = counts[least] >= FEW_ROWS and counts[most] >= LARGEST_RATIO * counts[least]
         if not unequal and not (single and counts[most] >= MAJORITY_SHARE * total):
             return

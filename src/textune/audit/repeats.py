@@ -11,6 +11,7 @@ import numpy as np
 
 from textune.audit.audited_rows import AuditedRows
 from textune.audit.findings import Finding
+from textune.problem_types import REGRESSION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,7 +146,7 @@ def _conflicts(
 
 def _tolerance(rows: AuditedRows) -> float:
     """How far labels may be apart and still be the same."""
-    if rows.schema.problem_type != "regression":
+    if rows.schema.problem_type != REGRESSION:
         return 0.0
     train = rows.labels[rows.span(rows.names[0])]
     return CONFLICT_SHARE * float(np.nanmax(train) - np.nanmin(train))

@@ -65,9 +65,9 @@ from textune.compat.trainer_work import choose_work
 from textune.errors import ConfigError, TrainingError, did_you_mean
 from textune.files import storage_errors
 from textune.training.checkpoint import load_weights
-from textune.training.loop import Setup
 from textune.training.loop import train as run_loop
 from textune.training.optimizer import allocate_moments
+from textune.training.setup import Setup
 from textune.training.state import TrainingState
 from textune.training.work import Work
 

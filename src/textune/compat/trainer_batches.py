@@ -9,7 +9,7 @@ import torch
 
 from textune.compat.trainer_checks import is_text_classifier
 from textune.errors import DataError
-from textune.models.losses import MULTI_LABEL
+from textune.problem_types import MULTI_LABEL
 
 # What a model takes as tensors, whatever else a script's own model may take as lists.
 _TENSORS = ("input_ids", "attention_mask", "token_type_ids", "labels")

@@ -16,7 +16,7 @@ from transformers.trainer_utils import has_length
 from textune.compat.arguments import TrainingArguments
 from textune.compat.trainer_data import NotTextError, label_values, read_labels, require_labels, stand_for_none
 from textune.errors import ConfigError, DataError
-from textune.models.losses import MULTI_LABEL, REGRESSION
+from textune.problem_types import MULTI_LABEL, REGRESSION
 
 if TYPE_CHECKING:
     from textune.compat.trainer import Trainer

@@ -23,7 +23,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from textune.data.batching import BatchPlan
 from textune.data.tokens import IntArray, TokenRows
 from textune.errors import DataError, did_you_mean, first_rows
-from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from textune.training.parallel import Processes
 
 LABEL_COLUMNS = ("labels", "label", "label_ids")

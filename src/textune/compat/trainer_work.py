@@ -27,8 +27,9 @@ from textune.config import EngineConfig
 from textune.data.collate import Padding
 from textune.errors import ConfigError, first_rows
 from textune.models.dropout import DropoutStream
-from textune.models.losses import SINGLE_LABEL, Loss
+from textune.models.losses import Loss
 from textune.models.unpadded import unpadded_where_possible
+from textune.problem_types import SINGLE_LABEL
 from textune.seeds import derive_seed
 from textune.training.engine import build_engine
 from textune.training.work import MAX_ROWS_NAMED, Step, TextWork, Work

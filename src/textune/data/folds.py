@@ -10,12 +10,11 @@ import pyarrow as pa
 from textune.data.column_names import arrow_batches
 from textune.data.splits import row_strata
 from textune.errors import DataError
+from textune.problem_types import SINGLE_LABEL, ProblemType
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from numpy.typing import NDArray
-
-    from textune.data.labels import ProblemType
 
 VALIDATION = "validation"
 OWN_VALIDATION = "validation_own"
@@ -65,7 +64,7 @@ def deal_folds(
     notes = []
     if len(sizes) < len(rows):
         notes.append(f"{len(rows) - len(sizes)} rows repeat the text of another and lie in its fold")
-    if problem_type == "single_label_classification":
+    if problem_type == SINGLE_LABEL:
         notes += _rare_labels(strata, num_folds)
     return fold_of_text[texts], tuple(notes)
 

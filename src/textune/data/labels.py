@@ -28,12 +28,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.data.column_names import arrow_batches
+from textune.problem_types import REGRESSION, SINGLE_LABEL, ProblemType
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from numpy.typing import NDArray
 
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 """The names that transformers uses in a model's configuration."""
 
 LabelKind = Literal["names", "boolean", "integer", "float", "text", "list", "null", "other"]
@@ -266,14 +266,14 @@ class LabelEncoder:
     @property
     def arrow_type(self) -> Any:
         """The `pyarrow.DataType` of the encoded column."""
-        if self.problem_type == "regression":
+        if self.problem_type == REGRESSION:
             return pa.float32()
-        return pa.int64() if self.problem_type == "single_label_classification" else pa.list_(pa.float32())
+        return pa.int64() if self.problem_type == SINGLE_LABEL else pa.list_(pa.float32())
 
     def encode(self, column: Any) -> EncodedLabels:
         """Encodes one batch of the raw column (`pyarrow.ChunkedArray`)."""
         labels = spell_labels(column, self.feature, separator=self.separator)
-        if self.problem_type == "regression":
+        if self.problem_type == REGRESSION:
             numbers = read_numbers(column)
             wrong = np.flatnonzero(~np.isfinite(numbers) & ~labels.missing)
             raw = labels.flat.take(pa.array(np.searchsorted(labels.rows, wrong)))
@@ -290,7 +290,7 @@ class LabelEncoder:
         return EncodedLabels(values, missing, labels.rows[wrong_at], wrong_labels)
 
     def _ids_of_rows(self, rows: NDArray[np.int64], ids: NDArray[np.int32], *, num_rows: int) -> pa.Array:
-        if self.problem_type == "single_label_classification":
+        if self.problem_type == SINGLE_LABEL:
             class_ids = np.zeros(num_rows, dtype=np.int64)
             class_ids[rows] = ids
             return pa.array(class_ids)

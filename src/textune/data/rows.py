@@ -18,6 +18,7 @@ from textune.data.schema import Schema
 from textune.data.wording import listed, near_name, quoted
 from textune.errors import DataError, first_rows
 from textune.files import storage_errors
+from textune.problem_types import MULTI_LABEL, REGRESSION
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -64,7 +65,7 @@ class _BadRows:
             named.add(label)
         if label not in named:
             finding = "further labels of this kind"
-        elif schema.problem_type == "regression":
+        elif schema.problem_type == REGRESSION:
             finding = f"{quoted(label)} is not a finite number"
             if (number := with_point(label)) is not None:
                 finding += f": it has a decimal comma; write {number}"
@@ -222,7 +223,7 @@ def _require_columns(splits: DatasetDict, schema: Schema, *, require_labels: Seq
         if schema.label in split.column_names:
             kind = label_kind(arrow_type(split, schema.label), split.features[schema.label])
             lists = kind == "list" or (kind == "text" and schema.label_separator is not None)
-            if kind == "other" or (kind != "null" and lists != (schema.problem_type == "multi_label_classification")):
+            if kind == "other" or (kind != "null" and lists != (schema.problem_type == MULTI_LABEL)):
                 holds = arrow_type(split, schema.label)
                 problems.append(f"{name}: column {schema.label!r} holds {holds}, no labels for {schema.problem_type}.")
         elif name in require_labels:
@@ -345,7 +346,7 @@ def _checked_labels(
         bad.add_label(split, label, row + 1, schema=schema)
     wrong = np.zeros(len(rows), dtype=np.bool_)
     wrong[labels.wrong_rows] = True
-    reason = "label not a finite number" if schema.problem_type == "regression" else "unknown label"
+    reason = "label not a finite number" if schema.problem_type == REGRESSION else "unknown label"
     bad.drop(split, reason, wrong, good=good, row_numbers=rows + 1)
     return labels.values
 

@@ -14,7 +14,6 @@ from textune.data.column_names import FoundColumns, arrow_batches, arrow_type, f
 from textune.data.labels import (
     UNLABELLED,
     LabelScan,
-    ProblemType,
     class_names,
     is_number,
     label_kind,
@@ -26,6 +25,7 @@ from textune.data.labels import (
 from textune.data.splits import train_split
 from textune.data.wording import listed, near_name, quoted
 from textune.errors import CheckpointError, ConfigError, DataError
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -149,13 +149,13 @@ def resolve_schema(
     assert scan is not None and found.label is not None, "else there are problems"
     notes = found.notes
     if problem_type is None and task is not None:
-        problem_type = "single_label_classification" if task.label_names else "regression"
+        problem_type = SINGLE_LABEL if task.label_names else REGRESSION
     elif problem_type is None:
         problem_type, problem_note = _guess_problem_type(scan, names=names, separator=label_separator)
         notes = [*notes, problem_note]
     _require_labels(scan, column=found.label, problem_type=problem_type)
     if names is None:
-        names = () if problem_type == "regression" else _names_of(train, found.label, scan, task=task)
+        names = () if problem_type == REGRESSION else _names_of(train, found.label, scan, task=task)
     _require_coverage(scan, names, column=found.label)
     if labels_required:
         _require_variety(scan, names, column=found.label, problem_type=problem_type)
@@ -175,7 +175,7 @@ def resolve_schema(
 def _without_labels(found: FoundColumns) -> Schema:
     assert found.text is not None, "looked at before"
     notes = (*found.notes, "no labels: the texts alone are looked at")
-    return Schema(found.text, found.text_pair, None, found.id, "single_label_classification", (), None, notes)
+    return Schema(found.text, found.text_pair, None, found.id, SINGLE_LABEL, (), None, notes)
 
 
 def _holds_numbers(dataset: Dataset, column: str) -> bool:
@@ -226,14 +226,14 @@ def _option_problems(
         problems.append("--label-separator: the separator is empty.")
     elif separator is not None and scan.kind != "text":
         problems.append(f"--label-separator: only text can be split, but {holds}.")
-    if problem_type == "multi_label_classification" and scan.kind != "list" and separator is None:
+    if problem_type == MULTI_LABEL and scan.kind != "list" and separator is None:
         problems.append(f"--problem-type: multi-label needs lists or --label-separator, but {holds}.")
-    if problem_type in ("single_label_classification", "regression"):
+    if problem_type in (SINGLE_LABEL, REGRESSION):
         if scan.kind == "list":
             problems.append(f"--problem-type: {problem_type} needs one label per row, but {holds}.")
         if separator is not None:
             problems.append(f"--label-separator: it is for multi-label data, not for {problem_type}.")
-    if problem_type == "regression":
+    if problem_type == REGRESSION:
         if names is not None:
             problems.append("--label-names: regression has no label names.")
         if scan.kind in ("names", "boolean"):
@@ -251,15 +251,15 @@ def _guess_problem_type(
 ) -> tuple[ProblemType, str]:
     """Returns the problem type that the labels speak for, and the sentence that says so."""
     if scan.kind == "list" or separator is not None:
-        return "multi_label_classification", "problem: multi-label (rows hold lists of labels)"
-    single: ProblemType = "single_label_classification"
+        return MULTI_LABEL, "problem: multi-label (rows hold lists of labels)"
+    single: ProblemType = SINGLE_LABEL
     if names is not None or scan.kind in ("names", "boolean", "null", "other"):
         return single, "problem: single-label classification"
     distinct, rows = len(scan.counts), scan.num_labels
     numbers = scan.num_whole + scan.num_fractions
     # Half is enough: a few words among numbers are faults to be named, not classes of their own.
     if scan.num_fractions and numbers * 2 >= rows:
-        return "regression", (
+        return REGRESSION, (
             "problem: regression (labels are numbers with fractions; "
             "if they are classes: --problem-type single_label_classification)"
         )
@@ -272,7 +272,7 @@ def _guess_problem_type(
             f"problem: single-label classification ({distinct} different whole numbers as classes; "
             "if they are quantities: --problem-type regression)"
         )
-    return "regression", (
+    return REGRESSION, (
         f"problem: regression ({distinct} different whole numbers in {rows} rows; "
         "if they are classes: --problem-type single_label_classification)"
     )
@@ -295,7 +295,7 @@ def _require_labels(scan: LabelScan, *, column: str, problem_type: ProblemType) 
             f"The training split has no labels: column {column!r} holds only null, blanks or -1.",
             hint="Name the label column with --label.",
         )
-    if scan.overflowed and problem_type != "regression":
+    if scan.overflowed and problem_type != REGRESSION:
         raise DataError(
             f"Column {column!r} holds at least {len(scan.counts)} different labels: it is hardly a label column.",
             hint="Name the label column with --label.",
@@ -326,9 +326,9 @@ def _require_variety(scan: LabelScan, names: tuple[str, ...], *, column: str, pr
     """There must be something to tell apart."""
     present = scan.counts.keys() - ({UNLABELLED} if names and UNLABELLED not in names else set())
     # Multi-label rows can differ by having a label or not, so there the names count.
-    distinct = names if problem_type == "multi_label_classification" else present
+    distinct = names if problem_type == MULTI_LABEL else present
     if len(distinct) < 2:
-        kind = "number" if problem_type == "regression" else "label"
+        kind = "number" if problem_type == REGRESSION else "label"
         raise DataError(
             f"Every training row has the same {kind} {listed(natural_sorted(present))} in column {column!r}: "
             "there is nothing to learn.",

@@ -12,13 +12,13 @@ import numpy as np
 from textune.data.column_names import arrow_batches
 from textune.data.wording import listed, near_name
 from textune.errors import ConfigError, DataError
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from numpy.typing import NDArray
 
     from textune.data.glue import GlueTask
-    from textune.data.labels import ProblemType
 
 TRAIN_NAMES = ("train", "training")
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
@@ -115,7 +115,7 @@ def add_validation_split(
     others = {name: split for name, split in rows.items() if name != train_name}
     note = f"no validation split: {num_chosen} of {len(train)} training rows are set aside as one (seed {seed})"
     without = len(np.setdiff1d(np.unique(strata), strata[chosen]))
-    if without and problem_type == "single_label_classification":
+    if without and problem_type == SINGLE_LABEL:
         note += f"; {without} of {len(np.unique(strata))} classes have no row in it"
     return DatasetDict({**result, **others}), note
 
@@ -181,7 +181,7 @@ def _strata(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Returns the stratum of each row, and which rows must stay in train so that no label is lost there."""
     kept = np.zeros(len(train), dtype=np.bool_)
-    if problem_type == "multi_label_classification":
+    if problem_type == MULTI_LABEL:
         combinations, kept = _label_combinations(train, keys)
         _, strata, sizes = np.unique(combinations, return_inverse=True, return_counts=True)
         rare = sizes * fraction < 1.0
@@ -189,7 +189,7 @@ def _strata(
         return np.unique(merged[strata], return_inverse=True)[1].astype(np.int64), kept
     columns = [batch.column("labels").to_numpy() for batch in arrow_batches(train, ["labels"])]
     labels = np.concatenate(columns) if columns else np.zeros(0)
-    if problem_type == "regression":
+    if problem_type == REGRESSION:
         bins = max(1, min(MAX_QUANTILE_BINS, len(labels) // 2))
         edges = np.unique(np.quantile(labels, np.arange(1, bins) / bins)) if len(labels) else labels
         return np.searchsorted(edges, labels, side="right").astype(np.int64), kept

@@ -25,7 +25,7 @@ from textune.data.tokens import IntArray
 from textune.evaluation.marked_words import marked_words
 from textune.evaluation.predictions import FloatArray, LabelSet, decide, name_labels, to_scores
 from textune.evaluation.slices import MAX_VALUES, RowScores, find_slices
-from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 if TYPE_CHECKING:
     from datasets import Dataset

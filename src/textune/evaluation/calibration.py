@@ -16,7 +16,7 @@ import numpy.typing as npt
 from textune.evaluation.intervals import Interval, wilson
 from textune.evaluation.predictions import FloatArray, decide
 from textune.evaluation.sums import row_losses
-from textune.models.losses import REGRESSION
+from textune.problem_types import REGRESSION
 
 NUM_BINS = 15
 # A temperature at one of these ends is no fit: scores would become 0 and 1, or all alike.

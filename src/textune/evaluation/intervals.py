@@ -19,7 +19,7 @@ from textune.evaluation.metrics import LOSS, METRICS, outcome_of, statistics_of,
 from textune.evaluation.predictions import FloatArray, LabelSet
 from textune.evaluation.resampling import Additive, Statistic, resample
 from textune.evaluation.sums import Counts, Outcome, row_losses
-from textune.models.losses import REGRESSION
+from textune.problem_types import REGRESSION
 from textune.seeds import derive_seed
 
 Method = Literal["bca", "percentile"]

@@ -21,7 +21,7 @@ from textune.evaluation.predictions import FloatArray, LabelSet, decide
 from textune.evaluation.ranks import RankCorrelation
 from textune.evaluation.resampling import Additive
 from textune.evaluation.sums import Counts, Moments, Outcome, ratio
-from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 
 @dataclass(frozen=True)

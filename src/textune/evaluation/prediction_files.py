@@ -19,15 +19,13 @@ from textune.data.wording import listed, near_name
 from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_mean
 from textune.evaluation.comparison import Candidate
 from textune.evaluation.metrics import metric_names
-from textune.evaluation.predictions import LabelSet
+from textune.evaluation.predictions import LIST_SEPARATOR, LabelSet
 from textune.evaluation.sums import Outcome
-from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from textune.run import Run
 from textune.summary import metric_entries, scored_splits
 
 SCORE = "score_"
-# Between the labels of one row in CSV and TSV, as `textune predict` writes them.
-LIST_SEPARATOR = "|"
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,13 @@ from textune.data.tokens import Examples, IntArray, TokenRows
 from textune.errors import TextuneError
 from textune.evaluation.forward import Forward
 from textune.memory import free_memory, halved, is_out_of_memory
-from textune.models.losses import MULTI_LABEL, REGRESSION
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+LIST_SEPARATOR = "|"
+"""Between the labels of one row in CSV and TSV."""
 
 FloatArray = npt.NDArray[np.floating[Any]]
 # What a score in float32 may be at least, and at least away from one, where it is not rounded to that.
@@ -40,7 +43,7 @@ class LabelSet:
     def of_model(cls, model: PreTrainedModel) -> LabelSet:
         """Reads it from a classifier's configuration; without a problem type, one output means regression."""
         config: Any = model.config
-        default = REGRESSION if config.num_labels == 1 else "single_label_classification"
+        default = REGRESSION if config.num_labels == 1 else SINGLE_LABEL
         problem_type = config.problem_type or default
         names = () if problem_type == REGRESSION else tuple(config.id2label[index] for index in sorted(config.id2label))
         return cls(problem_type, names)

@@ -15,7 +15,7 @@ from textune.evaluation.intervals import Interval, ends, metric_intervals, per_c
 from textune.evaluation.metrics import LOSS, METRICS, compute_metrics, outcome_of, per_class_metrics, why_undefined
 from textune.evaluation.predictions import FloatArray, LabelSet, to_scores
 from textune.evaluation.sums import row_losses
-from textune.models.losses import REGRESSION
+from textune.problem_types import REGRESSION
 
 RESAMPLING_SEED = 0
 

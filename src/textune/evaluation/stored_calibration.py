@@ -23,7 +23,7 @@ from textune.evaluation.calibration import calibration_quality, fit_temperature,
 from textune.evaluation.predictions import Decision, FloatArray, LabelSet
 from textune.evaluation.thresholds import Target, ThresholdCurve, choose_threshold, label_curves, unreachable
 from textune.files import read_json
-from textune.models.losses import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 FILE = "calibration.json"
 _FORMAT = 1

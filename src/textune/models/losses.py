@@ -13,13 +13,10 @@ import numpy.typing as npt
 
 from textune.config import flag_of
 from textune.errors import ConfigError
+from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 if TYPE_CHECKING:
     import torch
-
-SINGLE_LABEL = "single_label_classification"
-MULTI_LABEL = "multi_label_classification"
-REGRESSION = "regression"
 
 
 class Loss:

@@ -25,8 +25,8 @@ from textune.evaluation.scoring import score, with_uncertainty
 from textune.evaluation.stored_calibration import FILE as CALIBRATION_FILE
 from textune.evaluation.stored_calibration import Calibration
 from textune.files import write_json, write_text
-from textune.models.losses import SINGLE_LABEL
 from textune.models.tokenizer import load_tokenizer
+from textune.problem_types import SINGLE_LABEL
 from textune.repeats.members import Member
 from textune.repeats.together import copy_model, spread
 from textune.run import LABEL_ERRORS, Run

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from textune.evaluation.thresholds import threshold_curve
-from textune.models.losses import MULTI_LABEL, REGRESSION
+from textune.problem_types import MULTI_LABEL, REGRESSION
 from textune.report.charts import Chart, printable
 from textune.report.figures import (
     LONGEST_NAME,

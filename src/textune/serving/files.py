@@ -25,15 +25,13 @@ from textune.data.schema import Schema
 from textune.data.unknown import UnknownTokens
 from textune.data.wording import counted
 from textune.errors import ConfigError, DataError, OutputError
-from textune.evaluation.predictions import predictions_table
+from textune.evaluation.predictions import LIST_SEPARATOR, predictions_table
 from textune.files import replacing
 from textune.serving.predictor import Predictor
 
 BATCH_ROWS = 4096
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 EXCEL_FORMATS = (".csv", ".tsv")
-# Between the labels of one row in CSV and TSV.
-LIST_SEPARATOR = "|"
 Write = Callable[[pa.Table], None]
 
 

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from textune.training.background import Background
 from textune.training.callbacks import Callback
 from textune.training.checkpoint import Pending, begin_checkpoint, checkpoint_bytes, remove_old
+from textune.training.setup import Setup
 from textune.training.state import TrainingState
-
-if TYPE_CHECKING:
-    from textune.training.loop import Setup
 
 PATIENCE = 5.0
 """Seconds that someone who stops training at once waits for the checkpoint that is being written."""
