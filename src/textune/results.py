@@ -9,19 +9,20 @@ from typing import Any
 import numpy.typing as npt
 
 from textune.data.lengths import length_histogram, padding_share
+from textune.data.prepare import PreparedData
 from textune.data.rows import labels_of
 from textune.data.tokenize import length_statistics
+from textune.data.tokens import TokenRows
 from textune.display import Display
 from textune.environment import peak_memory_mib
 from textune.errors import CheckpointError
 from textune.evaluation.analysis import analyse, further_columns
 from textune.evaluation.baseline import judged_by, why_failed
 from textune.evaluation.metrics import outcome_of
-from textune.evaluation.predictions import FloatArray, predictions_table
+from textune.evaluation.predictions import FloatArray, LabelSet, predictions_table
 from textune.evaluation.scoring import with_uncertainty
-from textune.evaluation.stored_calibration import FILE as CALIBRATION_FILE
 from textune.evaluation.stored_calibration import Calibration
-from textune.files import write_json, write_text
+from textune.files import write_text
 from textune.job import Job
 from textune.models.load import save_classifier
 from textune.report.card import model_card
@@ -102,7 +103,9 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
             run.write_predictions(split, predictions_table(logits, job.label_set, ids=rows["id"][:], labels=labels))
             if labels is not None:
                 summary[split] = with_uncertainty(scores, logits, labels, job.label_set).as_json()
-                analysis[split] = _analyse(job, split, logits, labels)
+                analysis[split] = analyse_split(
+                    job.prepared, split, logits, labels, tokens=job.tokens[split], label_set=job.label_set
+                )
                 if split == job.validation:
                     calibration = Calibration.fit(logits, labels, job.label_set, split=split)
                     summary["selected"]["failed"] = _why_failed(job, summary["selected"]["metric"], logits, labels)
@@ -138,18 +141,26 @@ def report_or_warn(run: Run, display: Display) -> None:
         display.warning(f"report.html could not be written ({error}); `textune report {run.path}` tries again")
 
 
-def _analyse(job: Job, split: str, logits: FloatArray, labels: npt.NDArray[Any]) -> dict[str, Any]:
-    schema, rows, tokens = job.prepared.schema, job.prepared.rows[split], job.tokens[split]
-    raw = job.prepared.source.splits
+def analyse_split(
+    prepared: PreparedData,
+    split: str,
+    logits: FloatArray,
+    labels: npt.NDArray[Any],
+    *,
+    tokens: TokenRows,
+    label_set: LabelSet,
+) -> dict[str, Any]:
+    """What `analysis.json` holds of a split: `textune.evaluation.analysis`, with the data's further columns."""
+    schema, rows = prepared.schema, prepared.rows[split]
     columns = further_columns(
-        raw[job.prepared.origins.get(split, split)],
+        prepared.source.splits[prepared.origins.get(split, split)],
         rows["row"][:],
         used=(schema.text, schema.text_pair, schema.label, schema.id),
     )
     return analyse(
         logits,
         labels,
-        job.label_set,
+        label_set,
         rows=rows,
         lengths=tokens.lengths,
         full_lengths=tokens.full_lengths,
@@ -189,11 +200,7 @@ def _write_model_and_summary(
     write_text(run.model_path / "README.md", card)
     if calibration is not None:
         assert job.validation is not None, "it was fitted there"
-        write_json(run.model_path / CALIBRATION_FILE, calibration.as_json())
-        summary[job.validation]["calibration"] |= {
-            "temperature": calibration.temperature,
-            "with_temperature": calibration.after,
-        }
+        calibration.save(run.model_path, summary[job.validation])
     run.write("summary.json", summary)
 
 

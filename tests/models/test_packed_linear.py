@@ -23,17 +23,19 @@ def test_packing_changes_no_logit(family: str) -> None:
     assert not any(type(module) is nn.Linear for module in model.modules())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("num_rows", [1, 16, 300])
-def test_products_and_weights_are_those_of_the_layer(bias: bool, num_rows: int) -> None:
+def test_products_and_weights_are_those_of_the_layer(bias: bool, num_rows: int, dtype: torch.dtype) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = nn.Sequential(nn.Linear(24, 40, bias=bias))
-        values = torch.randn(2, num_rows, 24)
+        layers = nn.Sequential(nn.Linear(24, 40, bias=bias)).to(dtype)
+        values = torch.randn(2, num_rows, 24, dtype=dtype)
     weight, expected = layers[0].weight.detach().clone(), layers(values).detach()
     pack_linear_layers(layers)
     with torch.inference_mode():
         torch.testing.assert_close(layers(values), expected)
+    assert isinstance(layers[0], PackedLinear)
     assert torch.equal(layers[0].weight, weight)
     assert dict(layers.named_parameters()).keys() == ({"0.bias"} if bias else set())
 

@@ -273,11 +273,9 @@ class Trainer(TrainerEvaluation):
             first = state.step
             stack.enter_context(self._in_training())
             stack.enter_context(self.arithmetic.in_force())
-            if self.args.enable_jit_checkpoint:
-                with stopped_by_signals(length.steps_per_epoch) as signals:
-                    run_loop(setup, callbacks=[bridge, signals], state=state)
-            else:
-                run_loop(setup, callbacks=[bridge], state=state)
+            listens = self.args.enable_jit_checkpoint
+            with stopped_by_signals(length.steps_per_epoch) if listens else contextlib.nullcontext() as signals:
+                run_loop(setup, callbacks=[bridge] if signals is None else [bridge, signals], state=state)
             return self._finish(bridge, length, steps=state.step - first, tokens=state.tokens)
 
     def _renew(self) -> None:

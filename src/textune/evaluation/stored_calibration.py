@@ -22,7 +22,7 @@ from textune.errors import CheckpointError, ConfigError
 from textune.evaluation.calibration import calibration_quality, fit_temperature, why_no_temperature
 from textune.evaluation.predictions import Decision, FloatArray, LabelSet
 from textune.evaluation.thresholds import Target, ThresholdCurve, choose_threshold, label_curves, unreachable
-from textune.files import read_json
+from textune.files import read_json, write_json
 from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 FILE = "calibration.json"
@@ -66,6 +66,11 @@ class Calibration:
             calibration_quality(Decision(kind, temperature).scores(logits), labels) if temperature else None,
             {name: None if curve is None else curve.frontier() for name, curve in curves.items()},
         )
+
+    def save(self, model: Path, figures: dict[str, Any]) -> None:
+        """Writes calibration.json into a model's folder, and what it gains into the figures of its split."""
+        write_json(model / FILE, self.as_json())
+        figures["calibration"] |= {"temperature": self.temperature, "with_temperature": self.after}
 
     def as_json(self) -> dict[str, Any]:
         """The contents of calibration.json."""

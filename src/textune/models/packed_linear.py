@@ -26,16 +26,17 @@ class PackedLinear(nn.Linear):
         return self.packed.to_dense()
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """[..., in_features] -> [..., out_features], fp32."""
+        """[..., in_features] -> [..., out_features], of the weight's type."""
         # What torch's own compiler makes of a linear layer with constant weights.
         output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
         return output
 
 
 @functools.cache
-def can_multiply() -> bool:
+def can_multiply(dtype: torch.dtype) -> bool:
     """Whether torch's operators, which are private, are there and still give the product of a linear layer."""
-    values, weight, bias = torch.ones(2, 3), torch.arange(6.0).reshape(2, 3), torch.ones(2)
+    values, bias = torch.ones(2, 3, dtype=dtype), torch.ones(2, dtype=dtype)
+    weight = torch.arange(6, dtype=dtype).reshape(2, 3)
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
         product = torch.ops.mkldnn._linear_pointwise(values, packed, bias, "none", [], "")
@@ -45,11 +46,14 @@ def can_multiply() -> bool:
 
 
 def pack_linear_layers(model: nn.Module) -> None:
-    """Turns a model's linear layers, fp32 on a CPU, into packed ones for good; leaves them where that does not work."""
-    if not torch.backends.mkldnn.is_available() or not can_multiply():  # type: ignore[no-untyped-call]
+    """Turns a model's linear layers, fp32 or bf16 on a CPU, into packed ones for good.
+
+    They stay as they are where that does not work.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     for module in model.modules():
-        if type(module) is nn.Linear:
+        if type(module) is nn.Linear and can_multiply(module.weight.dtype):
             weight = module._parameters.pop("weight")
             assert weight is not None
             packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS)

@@ -16,19 +16,18 @@ from textune.data.prepare import PreparedData
 from textune.data.rows import labels_of
 from textune.data.tokenize import tokenize_split
 from textune.errors import CheckpointError
-from textune.evaluation.analysis import analyse, further_columns
 from textune.evaluation.baseline import judged_by, why_failed
 from textune.evaluation.label_errors import LabelErrors, label_errors
 from textune.evaluation.metrics import METRICS, outcome_of
 from textune.evaluation.predictions import FloatArray, LabelSet, logits_of_table, to_scores
 from textune.evaluation.scoring import score, with_uncertainty
-from textune.evaluation.stored_calibration import FILE as CALIBRATION_FILE
 from textune.evaluation.stored_calibration import Calibration
-from textune.files import write_json, write_text
+from textune.files import write_text
 from textune.models.tokenizer import load_tokenizer
 from textune.problem_types import SINGLE_LABEL
 from textune.repeats.members import Member
 from textune.repeats.together import copy_model, spread
+from textune.results import analyse_split
 from textune.run import LABEL_ERRORS, Run
 from textune.summary import metric_values, scored_splits
 
@@ -84,7 +83,11 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
         OUT_OF_FOLD: figures,
     }
     whole.write_predictions(OUT_OF_FOLD, table)
-    whole.write("analysis.json", {OUT_OF_FOLD: _analyse(last, prepared, logits, labels, label_set)})
+    length = last.config.tokens.max_length
+    assert length is not None, "resolved when the rows were tokenised"
+    tokens = tokenize_split(rows, load_tokenizer(last.model_path), max_length=length)
+    analysis = analyse_split(prepared, prepared.train, logits, labels, tokens=tokens, label_set=label_set)
+    whole.write("analysis.json", {OUT_OF_FOLD: analysis})
     if label_set.problem_type == SINGLE_LABEL and not any(failed.values()):
         found = label_errors(labels, to_scores(logits, SINGLE_LABEL))
         write_text(whole.path / LABEL_ERRORS, label_errors_csv(found, rows, labels, label_set))
@@ -95,9 +98,7 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     copy_model(last, whole, title="Cross-validation", text=_card_text(note, figures))
     calibration = Calibration.fit(logits, labels, label_set, split=OUT_OF_FOLD)
     if calibration is not None:
-        write_json(whole.model_path / CALIBRATION_FILE, calibration.as_json())
-        fitted = {"temperature": calibration.temperature, "with_temperature": calibration.after}
-        figures["calibration"] |= fitted
+        calibration.save(whole.model_path, figures)
     seconds = sum(run.summary["training"]["seconds_in_all"] for run in (*folds, last))
     summary["training"] = {**last.summary["training"], "seconds_in_all": round(seconds, 3)}
     whole.write("data.json", last.data)
@@ -172,26 +173,6 @@ def _pooled(folds: Sequence[Run], fold_of_row: npt.NDArray[np.int64], rows: Data
             hint="Bring the data back, or train anew.",
         )
     return table
-
-
-def _analyse(
-    last: Run, prepared: PreparedData, logits: FloatArray, labels: npt.NDArray[Any], label_set: LabelSet
-) -> dict[str, Any]:
-    schema, rows = prepared.schema, prepared.rows[prepared.train]
-    length = last.config.tokens.max_length
-    assert length is not None, "resolved when the rows were tokenised"
-    tokens = tokenize_split(rows, load_tokenizer(last.model_path), max_length=length)
-    raw = prepared.source.splits[prepared.train]
-    columns = further_columns(raw, rows["row"][:], used=(schema.text, schema.text_pair, schema.label, schema.id))
-    return analyse(
-        logits,
-        labels,
-        label_set,
-        rows=rows,
-        lengths=tokens.lengths,
-        full_lengths=tokens.full_lengths,
-        columns=columns,
-    )
 
 
 def label_errors_csv(found: LabelErrors, rows: Dataset, labels: npt.NDArray[Any], label_set: LabelSet) -> str:

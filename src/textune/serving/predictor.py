@@ -97,7 +97,7 @@ class Predictor:
         self.arithmetic = choose(precision, device)
         if self.arithmetic.precision == "bf16":
             _round_weights(classifier.model)
-        elif device.type == "cpu":
+        if device.type == "cpu":
             from textune.models.packed_linear import pack_linear_layers
 
             pack_linear_layers(classifier.model)
