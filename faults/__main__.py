@@ -165,6 +165,8 @@ def summary_of(trials: Sequence[Trial]) -> str:
         if values:
             parts.append(f"at most {max(values):g} {unit}")
     parts += [f"{inside} inside a write"] if inside else []
+    again = sum(trial.facts.get("killed_in_resume", False) for trial in trials)
+    parts += [f"{again} killed in their resume as well"] if again else []
     for name in ("growth", "share"):
         parts += [f"{name} {trial.facts[name]:.2%}" for trial in trials if name in trial.facts]
     return ", ".join(parts)

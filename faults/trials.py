@@ -29,6 +29,9 @@ from faults.trainings import (
 
 STEP_SECONDS = 0.01
 INSIDE_SHARE = 0.4
+RESUME_SHARE = 0.25
+OPERATIONS_OF_RESUME = 30
+"""Enough for what a resume does to its folder before it trains, and for its first steps."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -72,6 +75,7 @@ class Bench:
         self.trainings = trainings
         self.seed = seed
         self._undisturbed: dict[tuple[Training, bool], Undisturbed] = {}
+        self._operations: dict[Training, int] = {}
         self._numbers = iter(range(1_000_000))
 
     def new_run(self) -> Path:
@@ -98,6 +102,14 @@ class Bench:
             seconds = time.monotonic() - process.began - before
             self._undisturbed[key] = Undisturbed(run, fingerprint(run), int(count.read_text()), before, seconds)
         return self._undisturbed[key]
+
+    def operations_in_run(self, training: Training) -> int:
+        """How often a training that is left alone does something to the files of its run folder, results included."""
+        if training not in self._operations:
+            run, count = self.new_run(), self.folder / "count-in-run"
+            begin(training, run, replace(training.faults, folder=run.name, count=str(count))).wait()
+            self._operations[training] = int(count.read_text())
+        return self._operations[training]
 
     def compare(self, trial: Trial, training: Training, run: Path) -> None:
         """Whether a run ended with the bits of the undisturbed one and left nothing half-written."""
@@ -145,7 +157,8 @@ def go_on(
 
 
 def kill(bench: Bench, runs: int) -> Iterator[Trial]:
-    """SIGKILL at random moments, and at random operations inside a checkpoint write."""
+    """SIGKILL at random moments, at random operations inside a checkpoint write and in the run folder at large; of
+    some once more while they are resumed."""
     for number in range(runs):
         rng = bench.rng(f"kill-{number}")
         precision = sorted(bench.trainings)[number % len(bench.trainings)]
@@ -161,11 +174,18 @@ def kill(bench: Bench, runs: int) -> Iterator[Trial]:
             run = bench.new_run()
             code = begin(training, run, faults).wait()
             trial.require(code == -signal.SIGKILL, f"it was not killed, it ended with {code}")
+        elif number % 5 == 4:
+            run = bench.new_run()
+            faults = replace(faults, folder=run.name, at=rng.randint(1, bench.operations_in_run(training)))
+            trial = Trial(f"killed at operation {faults.at} of {bench.operations_in_run(training)} on its run, {where}")
+            code = begin(training, run, faults).wait()
+            trial.require(code == -signal.SIGKILL, f"it was not killed, it ended with {code}")
         else:
             trial = Trial(f"killed by chance, {where}")
             run = kill_by_chance(bench, partial(begin, training, faults=faults), "config.yaml", undisturbed, rng)
         trial.facts |= {"precision": precision, "inside": inside, "in_background": in_background}
-        yield _after_kill(bench, trial, training, run, in_background=in_background)
+        again = rng.randint(1, OPERATIONS_OF_RESUME) if rng.random() < RESUME_SHARE else None
+        yield _after_kill(bench, trial, training, run, in_background=in_background, again=again)
 
 
 def kill_by_chance(
@@ -187,9 +207,16 @@ def kill_by_chance(
             return run
 
 
-def _after_kill(bench: Bench, trial: Trial, training: Training, run: Path, *, in_background: bool) -> Trial:
+def _after_kill(
+    bench: Bench, trial: Trial, training: Training, run: Path, *, in_background: bool, again: int | None
+) -> Trial:
+    """Resumes and compares; before that, kills a first resume at its operation `again` on the run folder."""
     reached = last_step(run) if run.exists() else 0
     finished = (run / "summary.json").exists()
+    if again is not None and (run / "config.yaml").exists():
+        code = resume(training, run, faults=replace(training.faults, folder=run.name, at=again)).wait()
+        trial.facts["killed_in_resume"] = code == -signal.SIGKILL
+        trial.require(code in (0, -signal.SIGKILL), f"the first resume ended with {code}")
     go_on(bench, trial, training, run)
     if not finished and (run / "environment.json").exists():
         lost = reached - resumed_from(run)
@@ -221,6 +248,8 @@ def signals(bench: Bench, runs: int) -> Iterator[Trial]:
         if trial.ok:
             committed = steps_of(run)[-1]
             trial.facts["steps"] = committed - before
+            # One may have ended, and the next begun, between the look at the log and the signal.
+            trial.require(committed - before <= 2, f"{committed - before} further steps")
             trial.require(committed == last_step(run), f"the log ends at {last_step(run)}, not at {committed}")
             trial.require("--resume" in process.said(), "does not say how to go on")
         go_on(bench, trial, training, run)
