@@ -18,6 +18,12 @@ MAX_COLUMNS = 4096
 MAX_DEPTH = 32
 """Lists and objects inside each other; Arrow files hold up to 64."""
 
+MAX_LAYERS = 1_000
+"""Of a model; transformers builds as many as config.json says before it looks at the weights."""
+
+MAX_LABELS = 1_000_000
+"""Of a checkpoint; transformers makes a name for each before anything else."""
+
 
 def require_few_columns(path: Path, count: int) -> None:
     """Raises DataError if there are more columns than `MAX_COLUMNS`."""

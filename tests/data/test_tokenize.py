@@ -20,6 +20,7 @@ from textune.data import tokenize
 from textune.data.cache import cache_root
 from textune.data.tokenize import LengthStatistics, encode_texts, length_statistics, tokenize_split
 from textune.data.tokens import TokenRows
+from textune.errors import DataError
 
 TEXTS = ["The film was good .", "", "we saw the very dull play today and left", "크다 ünïcode 123", "a\tb\nc"]
 PAIRS = ["a very superb garden", "he", "the room", "", "they liked it and she was not superb but very very good"]
@@ -102,6 +103,17 @@ def test_distilbert_and_roberta_have_no_token_type_ids() -> None:
     types = tokens.take([0]).token_type_ids
     assert types is not None
     assert set(types[0].tolist()) == {0, 1}
+
+
+def test_a_text_without_any_token_is_named() -> None:
+    """Tokenizers that set no tokens of their own around a text make none of an empty one."""
+    from tokenizers import processors
+
+    tokenizer = tiny_tokenizer("bert")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    with pytest.raises(DataError, match="makes no token of ' ', nor one of its own") as caught:
+        encode_texts((["good", " "], None), tokenizer=tokenizer, max_length=8)
+    assert "Leave out empty texts" in str(caught.value.hint)
 
 
 def test_batches_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:

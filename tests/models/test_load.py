@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from tiny import FAMILIES, make_tiny_model, tiny_tokenizer
 from transformers import AutoTokenizer, pipeline
 
 from textune.errors import CheckpointError, InputNotFoundError, StorageError, TextuneError
+from textune.models.embeddings import TextEncoder
 from textune.models.load import (
     Classifier,
     check_folder,
@@ -185,6 +187,31 @@ def test_a_configuration_that_makes_no_model_is_refused(folder: Path, changes: d
 
 
 # Loading
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 65_536}, "expected at most 1,000 as 'num_hidden_layers' in config.json, found more"),
+        ({"num_hidden_layers": 10**400}, "expected at most 1,000 as 'num_hidden_layers'"),
+        ({"num_hidden_layers": 0}, "expected a whole number from 1 on as 'num_hidden_layers' in config.json, found 0"),
+        ({"num_attention_heads": -1}, "as 'num_attention_heads' in config.json, found -1"),
+        ({"num_attention_heads": "2"}, "as 'num_attention_heads' in config.json, found '2'"),
+        ({"num_labels": 2**31}, "expected at most 1,000,000 as 'num_labels'"),
+        ({"intermediate_size": 6_553_624}, "config.json describes an encoder of"),
+        ({"vocab_size": 2**40}, "config.json describes an encoder of"),
+        ({"hidden_size": 2**62}, "checkpoint"),
+    ],
+)
+def test_a_configuration_with_impossible_sizes_is_refused_at_once(
+    folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    edit_config(folder, **changes)
+    started = time.process_time()
+    for use in (classifier, load_trained, TextEncoder):
+        with pytest.raises(CheckpointError, match=message):
+            use(find_checkpoint(str(folder)))
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from textune.data.collate import Padding, pack, pad
 from textune.data.tokens import Examples
 from textune.models.dropout import DropoutStream
-from textune.models.unpadded import unpadded, why_padded
+from textune.models.unpadded import means_by_adding, unpadded, why_padded
 
 VOCABULARY = 60
 MAX_TOKENS = 48
@@ -113,6 +113,35 @@ def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, to
         # The gradient of key biases is zero but for rounding.
         size = max(float(gradient.abs().max()), 1e-2 * largest)
         assert float((found[name] - gradient).abs().max()) < 1e-4 * size, name
+
+
+@pytest.mark.parametrize("case", ["nomic_bert", "eurobert"])
+@pytest.mark.parametrize("lengths", [UNEVEN, [11]], ids=["uneven", "one"])
+def test_autocast_may_leave_queries_and_keys_in_fp32(case: str, lengths: list[int]) -> None:
+    """Rotary positions do; the values are in bf16."""
+    model = make_model(case).eval()
+    examples = examples_of(model, lengths)
+    exact = padded_logits(model, examples)
+    wanted = gradients(model, exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = unpadded_logits(model, examples)
+        with torch.no_grad():
+            alone = unpadded_logits(model, examples)
+    for logits in (found, alone):
+        torch.testing.assert_close(logits.float(), exact, rtol=0.05, atol=0.05)
+    largest = max(float(gradient.norm()) for gradient in wanted.values())
+    for name, gradient in gradients(model, found.float()).items():  # with padding they are up to 0.04 off as well
+        assert float((gradient - wanted[name]).norm()) < 0.06 * largest, name
+
+
+def test_means_are_the_same_where_torch_has_no_kernel_for_them() -> None:
+    lengths, hidden = torch.tensor([3, 1, 5]), torch.randn(9, 4, requires_grad=True)
+    found = means_by_adding(hidden, lengths)
+    expected = torch.stack([part.mean(0) for part in hidden.split(lengths.tolist())])
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(3, 4)
+    pairs = [torch.autograd.grad((x * weights).sum(), hidden)[0] for x in (found, expected)]
+    torch.testing.assert_close(*pairs)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from textune.models import unpadded_attention
 from textune.models.dropout import DropoutStream, MaskSource
 from textune.models.unpadded_attention import BlockAttention, Layout, attend, attend_by_length, attend_padded
 
@@ -33,7 +35,7 @@ def text_by_text(
     shared_by = query.shape[1] // key.shape[1]
     outputs = []
     for q, k, v in zip(*(x.split(lengths) for x in (query, key, value)), strict=True):
-        places = torch.arange(len(q))
+        places = torch.arange(len(q), device=q.device)
         near = (places[:, None] - places).abs() <= (len(q) if window is None else window)
         output = functional.scaled_dot_product_attention(
             *(x.repeat_interleave(n, 1).transpose(0, 1) for x, n in ((q, 1), (k, shared_by), (v, shared_by))),
@@ -88,6 +90,47 @@ def test_a_kernel_for_packed_texts_is_told_where_they_end(window: int | None, nu
     torch.testing.assert_close(
         found, attend_padded(query, key, value, layout=layout, window=window, scale=0.3, dropout=0)
     )
+
+
+def test_which_gpus_and_heads_have_that_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, kernel_for = torch.device("cuda"), unpadded_attention._variable_length_kernel.__wrapped__
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
+    assert kernel_for(gpu, torch.bfloat16, 64) is not None
+    assert kernel_for(gpu, torch.float32, 64) is None
+    assert kernel_for(gpu, torch.bfloat16, 36) is None
+    assert kernel_for(gpu, torch.bfloat16, 264) is None
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: False)
+    assert kernel_for(gpu, torch.bfloat16, 64) is None
+
+
+@pytest.mark.parametrize("lengths", [[7], LENGTHS])
+def test_that_kernel_is_taken_also_for_a_single_text(monkeypatch: pytest.MonkeyPatch, lengths: list[int]) -> None:
+    """Another kernel would be prepared anew for each length. A device without memory stands in for a GPU."""
+    meta, found = torch.device("meta"), []
+
+    def kernel(query: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        found.append(query.shape)
+        return query
+
+    monkeypatch.setattr(unpadded_attention, "_variable_length_kernel", lambda *_: kernel)
+    query = torch.empty(1, 4, sum(lengths), 8, device=meta)
+    layout = Layout(np.array(lengths), num_heads=4, num_key_heads=4, device=meta)
+    with torch.no_grad():
+        output, _ = attend(torch.nn.Module(), query, query, query, None, scaling=0.3, layout=layout)
+    assert found == [(sum(lengths), 4, 8)] and output.shape == (1, sum(lengths), 4, 8)
+
+
+def test_on_a_gpu_torch_does_not_ask_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = []
+
+    def attention(*_: Any, **__: Any) -> None:
+        allowed.append((torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.flash_sdp_enabled()))
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention)
+    for on_gpu in (True, False):
+        unpadded_attention._fused(*[SimpleNamespace(is_cuda=on_gpu)] * 3, scale=1.0)
+    assert allowed == [(False, True), (True, True)] and torch.backends.cuda.cudnn_sdp_enabled()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -18,7 +18,8 @@ import pyarrow as pa
 from textune.cores import cores
 from textune.data.cache import cache_root, open_or_make
 from textune.data.tokens import TokenRows
-from textune.errors import CheckpointError, panics_as_errors
+from textune.data.wording import quoted
+from textune.errors import CheckpointError, DataError, panics_as_errors
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -99,10 +100,18 @@ def encode_texts(
     Returns:
         A table for `TokenRows`. Rows beyond `max_length` are tokenised a second time with truncation, so that every
         row's full length is known and the cut is the tokenizer's own.
+
+    Raises:
+        DataError: a text has no token.
     """
     first, second = list(texts[0]), None if texts[1] is None else list(texts[1])
     encoded = _call(tokenizer, first, second)
     full_lengths = [len(ids) for ids in encoded["input_ids"]]
+    if 0 in full_lengths:
+        raise DataError(
+            f"The tokenizer makes no token of {quoted(first[full_lengths.index(0)])}, nor one of its own around it.",
+            hint="Leave out empty texts. If it is none, the checkpoint's tokenizer is damaged: download it again.",
+        )
     too_long = [row for row, length in enumerate(full_lengths) if length > max_length]
     if too_long:
         pairs = None if second is None else [second[row] for row in too_long]

@@ -11,9 +11,8 @@ import numpy as np
 from textune.data.collate import Padding, pad
 from textune.data.tokenize import encode_texts
 from textune.data.tokens import TokenRows
-from textune.errors import CheckpointError
-from textune.models.load import load_config
-from textune.models.quiet import first_line, quiet_transformers
+from textune.models.load import cannot_be_loaded, load_config, require_fitting_size
+from textune.models.quiet import quiet_transformers
 from textune.models.tokenizer import load_tokenizer, max_tokens
 
 if TYPE_CHECKING:
@@ -35,7 +34,9 @@ class TextEncoder:
             ConfigError: `max_length` is more than it has positions for.
         """
         self._tokenizer = load_tokenizer(folder)
-        self._max_length = max_tokens(load_config(folder), self._tokenizer, asked=max_length)
+        config = load_config(folder)
+        self._max_length = max_tokens(config, self._tokenizer, asked=max_length)
+        require_fitting_size(folder, config)
         self._model = _load_encoder(folder)
 
     def encode(self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
@@ -76,8 +77,5 @@ def _load_encoder(folder: Path) -> Any:
                 folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
-        raise CheckpointError(
-            f"The checkpoint in {str(folder)!r} cannot be loaded: {first_line(error)}",
-            hint="Expected a complete checkpoint in Hugging Face layout.",
-        ) from error
+        raise cannot_be_loaded(folder, error) from error
     return model.eval()

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from textune.errors import CheckpointError, InputNotFoundError
 from textune.files import read_json, reading_errors, replacing_folder
+from textune.limits import MAX_LABELS, MAX_LAYERS
 from textune.models.quiet import first_line, quiet_transformers
 from textune.models.starter import starter_folder
 from textune.models.tokenizer import forget_saved_truncation, load_tokenizer
-from textune.models.weights import check_safetensors, require_safetensors
+from textune.models.weights import check_safetensors, count_weights, require_safetensors
 from textune.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def check_folder(folder: Path, *, name: str) -> dict[str, Any]:
             "transformers since, copy the folder and remove `auto_map` from the copy's config.json.",
         )
     _check_architecture(config, name=name)
+    _check_counts(config, name=name)
     for file in require_safetensors((entry.name for entry in folder.iterdir()), name=name):
         check_safetensors(folder / file, name=name)
     return config
@@ -112,6 +114,23 @@ def _check_architecture(config: dict[str, Any], *, name: str) -> None:
             f"--model: {name!r}: transformers has no sequence classification model for {model_type!r}.",
             hint="Choose an encoder such as BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, DeBERTa or ModernBERT.",
         )
+
+
+def _check_counts(config: dict[str, Any], *, name: str) -> None:
+    for key in ("num_hidden_layers", "num_attention_heads"):
+        value = config.get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise CheckpointError(
+                f"--model: {name!r}: expected a whole number from 1 on as {key!r} in config.json, found {value!r}.",
+                hint="Copy or download the checkpoint again.",
+            )
+    for key, value in config.items():
+        limit = MAX_LAYERS if "layers" in key else MAX_LABELS if key == "num_labels" else None
+        if limit is not None and isinstance(value, int | float) and value > limit:
+            raise CheckpointError(
+                f"--model: {name!r}: expected at most {limit:,} as {key!r} in config.json, found more.",
+                hint="Copy or download the checkpoint again.",
+            )
 
 
 def load_classifier(
@@ -149,6 +168,7 @@ def load_classifier(
         config.label2id = {name: index for index, name in enumerate(label_names)}
     if dropout is not None:
         _set_dropout(config, dropout)
+    require_fitting_size(folder, config)
     # The global generator is left as it was: the head's stream is its own.
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which seeds every accelerator as well.
@@ -169,7 +189,9 @@ def load_trained(folder: Path) -> Classifier:
     Raises:
         CheckpointError: it has no trained head, or its weights do not fit.
     """
-    model, report = _load_model(folder, load_config(folder))
+    config = load_config(folder)
+    require_fitting_size(folder, config)
+    model, report = _load_model(folder, config)
     new = set(report["missing_keys"]) | {item[0] for item in report["mismatched_keys"]}
     if new:
         raise CheckpointError(
@@ -217,6 +239,39 @@ def load_config(folder: Path) -> Any:
         ) from error
 
 
+def require_fitting_size(folder: Path, config: Any) -> None:
+    """Looks whether the weights can be those of the encoder that config.json describes.
+
+    transformers makes room for what config.json says, however much that is, before it looks at the weights.
+
+    Raises:
+        CheckpointError: it would have more than twice as many, and a million, or cannot be built.
+    """
+    import torch
+    from transformers import AutoModel
+
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            described = AutoModel.from_config(config, trust_remote_code=False).num_parameters()
+        stored = count_weights(folder)
+    except Exception as error:  # whatever a wrong value makes the architecture's own code raise
+        raise cannot_be_loaded(folder, error) from error
+    if described > 2 * stored + 1_000_000:
+        raise CheckpointError(
+            f"The checkpoint in {str(folder)!r} holds {stored:,} weights; its config.json describes an encoder of "
+            f"{described:,}.",
+            hint="Its config.json and its weights probably belong to different models.",
+        )
+
+
+def cannot_be_loaded(folder: Path, error: Exception) -> CheckpointError:
+    """The error of a checkpoint with which transformers cannot cope."""
+    return CheckpointError(
+        f"The checkpoint in {str(folder)!r} cannot be loaded: {first_line(error)}",
+        hint="Expected a complete checkpoint in Hugging Face layout.",
+    )
+
+
 def _load_model(folder: Path, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Builds the classifier with fp32 weights and transformers' report of which fitted."""
     import torch
@@ -235,10 +290,7 @@ def _load_model(folder: Path, config: Any) -> tuple[PreTrainedModel, dict[str, A
                 output_loading_info=True,
             )
     except Exception as error:
-        raise CheckpointError(
-            f"The checkpoint in {str(folder)!r} cannot be loaded: {first_line(error)}",
-            hint="Expected a complete checkpoint in Hugging Face layout.",
-        ) from error
+        raise cannot_be_loaded(folder, error) from error
     return loaded  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textune.config import flag_of
+from textune.data.collate import copy_to
 from textune.errors import ConfigError
 from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
@@ -55,7 +56,7 @@ class Loss:
 
         weights = None
         if self.class_weights is not None:
-            weights = torch.as_tensor(self.class_weights, dtype=logits.dtype, device=logits.device)
+            weights = copy_to(torch.as_tensor(self.class_weights, dtype=logits.dtype), logits.device)
         if self.problem_type == SINGLE_LABEL:
             smoothing = self.label_smoothing
             if weights is None:

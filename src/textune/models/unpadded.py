@@ -324,5 +324,19 @@ class _Hooks:
 def _mean_of_texts(hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
     import torch
 
-    means = torch.segment_reduce(hidden[0].float(), "mean", lengths=layout.row_lengths)
+    values = hidden[0].float()
+    if values.is_mps:  # torch has no segment_reduce there
+        means = means_by_adding(values, layout.row_lengths)
+    else:
+        # The lengths fit; a GPU would be waited for to have them checked.
+        means = torch.segment_reduce(values, "mean", lengths=layout.row_lengths, unsafe=True)
     return means.to(hidden.dtype)[:, None]
+
+
+def means_by_adding(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The mean of each text's rows in [tokens, size]; on a GPU they are added in any order."""
+    import torch
+
+    texts = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths, output_size=len(values))
+    sums = values.new_zeros(len(lengths), values.shape[1]).index_add(0, texts, values)
+    return sums / lengths[:, None]

@@ -133,11 +133,9 @@ class Layout:
         return self._tensor(np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32))
 
     @cached_property
-    def padded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The texts as one block: its tokens, [rows, width], and the places of [rows * width] that hold their own."""
-        block = Block(self.lengths, self._first_token, int(self.lengths.max()))
-        real = np.arange(block.width) < self.lengths[:, None]
-        return self._tensor(block.tokens()), self._tensor(np.flatnonzero(real))
+    def padded(self) -> torch.Tensor:
+        """The texts as one block, [rows, width of the longest]: which of its rows * width places hold a token."""
+        return self._tensor(np.flatnonzero(np.arange(self.lengths.max()) < self.lengths[:, None]))
 
     def padded_mask(self, window: int | None) -> torch.Tensor:
         """Which keys the queries of that block see, bool [rows, 1, 1 or width, width]."""
@@ -327,15 +325,19 @@ def attend(
         [1, tokens, heads, head size], and no weights.
     """
     window = None if sliding_window is None else int(module.config.sliding_window)  # type: ignore[union-attr, arg-type]
-    if len(layout.lengths) == 1 and window is None and not dropout and not torch.is_grad_enabled():
+    if query.dtype != value.dtype:  # under autocast rotary positions leave queries and keys in fp32
+        query, key = query.to(value.dtype), key.to(value.dtype)
+    on_cpu = query.device.type == "cpu"
+    kernel = None if on_cpu or dropout else _variable_length_kernel(query.device, query.dtype, query.shape[-1])
+    alone = len(layout.lengths) == 1 and window is None and not dropout and not torch.is_grad_enabled()
+    if alone and kernel is None:
         return attend_alone(query, key, value, scale=scaling), None
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    if query.device.type == "cpu":
+    if on_cpu:
         head_rows = (x.reshape(-1, x.shape[-1]) for x in (q, k, v))
         output = BlockAttention.apply(*head_rows, layout, window, scaling, dropout)  # type: ignore[no-untyped-call]
         return output.view(1, -1, query.shape[1], query.shape[-1]), None
-    kernel = _variable_length_kernel(query.device, query.dtype)
-    if kernel is not None and not dropout:
+    if kernel is not None:
         return attend_by_length(kernel, q, k, v, layout=layout, window=window, scale=scaling)[None], None
     return attend_padded(q, k, v, layout=layout, window=window, scale=scaling, dropout=dropout)[None], None
 
@@ -345,10 +347,19 @@ def attend_alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *,
     if query.device.type == "cpu" and query.shape[2] <= _SHORT and query.shape[1] == key.shape[1]:
         scores = torch.bmm(query[0], key[0].transpose(1, 2)).mul_(scale)
         return torch.bmm(_softmax(scores), value[0]).transpose(0, 1)[None]
-    fused = functional.scaled_dot_product_attention(
-        query, key, value, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-    )
-    return fused.transpose(1, 2)
+    return _fused(query, key, value, scale=scale, enable_gqa=query.shape[1] != key.shape[1]).transpose(1, 2)
+
+
+def _fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
+    """torch's own attention; on a GPU not by cuDNN, which makes a plan for each new shape, and lengths are many."""
+    if not query.is_cuda:
+        return functional.scaled_dot_product_attention(query, key, value, **options)
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        return functional.scaled_dot_product_attention(query, key, value, **options)
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def attend_padded(
@@ -362,21 +373,21 @@ def attend_padded(
     dropout: float,
 ) -> torch.Tensor:
     """torch's own attention, for devices where it is the fastest; [tokens, heads, head size] three times and back."""
-    tokens, real = layout.padded
-    q, k, v = (
-        x.index_select(0, tokens.flatten()).view(*tokens.shape, *x.shape[1:]).transpose(1, 2)
-        for x in (query, key, value)
-    )
-    output = functional.scaled_dot_product_attention(
-        q,
-        k,
-        v,
+    shape = (len(layout.lengths), int(layout.lengths.max()))
+
+    def spread(x: torch.Tensor) -> torch.Tensor:
+        """Zeros are the padding, so that gradients are gathered and not summed by scattering."""
+        places = x.new_zeros(math.prod(shape), *x.shape[1:]).index_put((layout.padded,), x)
+        return places.view(*shape, *x.shape[1:]).transpose(1, 2)
+
+    output = _fused(
+        *(spread(x) for x in (query, key, value)),
         attn_mask=layout.padded_mask(window),
         dropout_p=dropout,
         scale=scale,
         enable_gqa=layout.num_heads != layout.num_key_heads,
     )
-    return output.transpose(1, 2).flatten(0, 1).index_select(0, real)
+    return output.transpose(1, 2).flatten(0, 1).index_select(0, layout.padded)
 
 
 def attend_by_length(
@@ -402,9 +413,12 @@ def attend_by_length(
 
 
 @cache
-def _variable_length_kernel(device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
+def _variable_length_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> Callable[..., Any] | None:
     """torch's kernel for texts one behind the other, without dropout; None where torch or the hardware has none."""
     if device.type != "cuda" or dtype.itemsize != 2 or torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    # Of larger heads some GPUs cannot compute the gradient.
+    if head_size % 8 or head_size > 192 or not torch.backends.cuda.is_flash_attention_available():
         return None
     try:
         from torch.nn.attention.varlen import varlen_attn

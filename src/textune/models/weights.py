@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -50,3 +51,15 @@ def check_safetensors(file: Path, *, name: str) -> None:
         raise CheckpointError(
             f"--model: {name!r}: {file.name} is cut short or damaged: {error}.", hint="Copy or download it again."
         ) from error
+
+
+def count_weights(folder: Path) -> int:
+    """How many numbers a checked checkpoint folder's safetensors files hold."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="numpy") as opened:
+            names = opened.keys()  # it is no dict and cannot be iterated over
+            total += sum(math.prod(opened.get_slice(name).get_shape()) for name in names)
+    return total
