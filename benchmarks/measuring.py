@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 from textune.cores import cores
 
 if TYPE_CHECKING:
-    import torch
-
     from textune.training.precision import Measurement
 
 REPOSITORY = Path(__file__).parents[1]
@@ -102,16 +100,6 @@ class EnoughError(Exception):
     """Raised by a callback: what comes next, evaluation and saving, is not to be measured."""
 
 
-def wait_for(device: torch.device) -> None:
-    """Returns when the device has done what it was given, so that a clock can be read."""
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 # ---- Other processes ----
 
 
@@ -125,6 +113,8 @@ def environment(*, threads: int, cache: str | Path) -> dict[str, str]:
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {
         **os.environ,
+        # transformers' Trainer would spread each batch over all GPUs that it sees.
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0"),
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "true",
         "PYTHONPATH": path,

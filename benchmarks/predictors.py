@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import answer, percentile, wait_for
+from benchmarks.measuring import answer, percentile
 from textune.environment import peak_memory_mib
+from textune.training.precision import wait_for
 
 Text = tuple[str, ...]
 """A text, or a text and its pair."""

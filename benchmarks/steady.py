@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contestants import KNOWN, Training, script_of
-from benchmarks.measuring import EnoughError, answer, product_rate, share_of_rate, wait_for
+from benchmarks.measuring import EnoughError, answer, product_rate, share_of_rate
 from textune.display import Display
 from textune.environment import peak_memory_mib
 from textune.training.callbacks import Callback
+from textune.training.precision import wait_for
 from textune.training.state import TrainingState
 
 if TYPE_CHECKING:

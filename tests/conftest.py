@@ -15,6 +15,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
+if os.environ.get("TEXTUNE_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # many tests compare bits, those of a CPU
 os.environ.pop("TEXTUNE_DATA", None)
 os.environ.pop("TEXTUNE_DEBUG", None)
 

@@ -32,7 +32,13 @@ def test_auto_finds_a_device_that_works() -> None:
     assert torch.zeros(1, device=find_device("auto")).sum() == 0
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "meta"])
+def test_a_gpu_without_a_number_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several processes each takes its own later; until then all of them mean the first."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert find_device("cuda") == find_device("auto") == torch.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:99", "gpu", "", "meta"])
 def test_devices_that_are_not_there(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         find_device(name)

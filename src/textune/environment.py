@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "safetensors", "numpy", "scikit-learn")
 
-_OF_KERNELS = (
+KERNEL_VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
     "DNNL_MAX_CPU_ISA",
@@ -57,6 +57,8 @@ def find_device(asked: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)
+        if asked == "cuda" and torch.cuda.is_available():
+            return device  # of several processes each takes a GPU of its own later, and no memory of the first
         torch.ones(1, device=device).item()  # not only named: it can compute
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, by device
         raise ConfigError(
@@ -97,7 +99,7 @@ def _determinism() -> dict[str, Any]:
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "environment": {name: os.environ[name] for name in _OF_KERNELS if name in os.environ},
+        "environment": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
     }
 
 

@@ -108,6 +108,12 @@ def test_clipping_inside_the_step_is_torch_s_clipping(max_norm: float) -> None:
         torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
 
 
+def test_where_the_fused_step_may_not_scale_gradients_they_are_scaled_before_it() -> None:
+    """On a device other than CPU and CUDA, as Apple's, whose kernel ignored the scale in torch before 2.13."""
+    assert hasattr(build_optimizer(tiny_model(), TrainingConfig()), "grad_scale")
+    assert not hasattr(build_optimizer(tiny_model().to("meta"), TrainingConfig()), "grad_scale")
+
+
 def test_the_gradients_of_other_optimizers_are_scaled() -> None:
     weight = torch.nn.Parameter(torch.zeros(2))
     weight.grad = torch.tensor([3.0, 4.0])

@@ -15,7 +15,7 @@ from processes import launch
 from safetensors.numpy import load_file
 
 from textune.display import Display
-from textune.errors import ConfigError
+from textune.errors import ConfigError, TrainingError
 from textune.finetune import train
 from textune.run import Run
 from textune.training import parallel
@@ -189,6 +189,30 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match=r"2 processes on this machine need as many GPUs; there are 1"):
         processes.device(torch.device("cuda"))
+
+
+def test_gradients_on_the_cpu_go_by_gloo_also_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL, which is the default group there, takes tensors of GPUs only."""
+    groups = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, group=None: groups.append(group))
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.ones(2)
+    assert Processes(0, 2, 0, 2, _values="gloo").sum_gradients([parameter], 0.5) == 0.5
+    assert groups == ["gloo"]
+
+
+def test_memory_that_runs_out_among_processes_is_no_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(tensor: torch.Tensor, group: Any = None) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", fail)
+    parameters = [torch.nn.Parameter(torch.zeros(2))]
+    said = "NCCL error in: NCCLUtils.cpp\nLast error:\nCuda failure 2 'out of memory'"
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Processes(0, 2, 0, 2).sum_gradients(parameters, 0.5)
+    said = "[gloo/transport/tcp/pair.cc:547] Connection closed by peer"
+    with pytest.raises(TrainingError, match="another one has ended"):
+        Processes(0, 2, 0, 2).sum_gradients(parameters, 0.5)
 
 
 def test_an_environment_that_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,28 @@ def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose("auto", torch.device("cuda")).precision == "bf16"
 
 
+def test_bf16_needs_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older ones only imitate it, in fp32 and slower than that."""
+    measured(monkeypatch, ("fp32", 8e3, 3e-7), ("tf32", 8e3, 3e-7), ("bf16", 2e3, 2e-3), ("fp16", 5e4, 3e-4))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(ConfigError, match=r"bf16 needs an Ampere GPU or a newer one, found Tesla T4") as caught:
+        choose("bf16", torch.device("cuda", 0))
+    assert "--precision fp16" in str(caught.value.hint)
+    assert choose("auto", torch.device("cuda", 0)).precision == "fp32"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert choose("bf16", torch.device("cuda", 0)).precision == "bf16"
+
+
+def test_of_several_gpus_the_one_that_computes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or starting a product is timed in place of computing it."""
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    precision.wait_for(torch.device("cuda", 1))
+    precision.wait_for(CPU)
+    assert waited == [torch.device("cuda", 1)]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_is_measured_with_large_products() -> None:
     found = {item.name: item for item in measure(torch.device("cuda"))}
@@ -155,6 +177,22 @@ def test_fp16_scales_its_losses_and_the_others_do_not() -> None:
     assert scaler is not None and scaler.is_enabled()
     with fp16.autocast(CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float16
+
+
+def test_a_process_without_a_pass_of_its_own_unscales_as_the_others_do() -> None:
+    """Of several processes one may have no row of a step, in a new training and in one that goes on."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    fp16 = Arithmetic("fp16", "fp32", "", ())
+    new, resumed = fp16.scaler(CPU), fp16.scaler(CPU)
+    assert new is not None and resumed is not None
+    resumed.load_state_dict({**new.state_dict(), "scale": 4.0, "_growth_tracker": 7})
+    for scaler, scale in ((new, 2.0**16), (resumed, 4.0)):
+        weight.grad = torch.tensor([8.0])  # that of the other process
+        scaler.unscale_(optimizer)
+        assert weight.grad.item() == 8.0 / scale
+        assert not overflowed(scaler)
+    assert resumed.state_dict()["_growth_tracker"] == 8
 
 
 def test_an_overflow_halves_the_scale(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ def build_optimizer(model: PreTrainedModel, config: TrainingConfig) -> torch.opt
     """Makes AdamW (Loshchilov and Hutter, 2019, with Adam's bias correction) over the weights that are trained.
 
     Each group knows its parameters' names (`param_names`). `grad_scale`, which the fused step divides gradients by, is
-    there for `clip_gradients`.
+    there for `clip_gradients`; but not on other devices than CPU and CUDA.
 
     Biases and norms, all parameters with fewer than two dimensions, have no weight decay. With `layer_decay` d, the
     learning rate of a parameter that lies k layers below the top is d**k times the schedule's; each group keeps that
@@ -51,7 +51,8 @@ def build_optimizer(model: PreTrainedModel, config: TrainingConfig) -> torch.opt
         eps=config.adam_epsilon,
         fused=True,
     )
-    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    if model.device.type in ("cpu", "cuda"):  # on MPS the step ignores it in torch before 2.13
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
     allocate_moments(optimizer)
     return optimizer
 

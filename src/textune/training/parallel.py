@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textune.errors import ConfigError, TrainingError
+from textune.memory import is_out_of_memory
 from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Processes:
         head = [loss, *(0.0 if parameter.grad is None else 1.0 for parameter in parameters)]
         flat = torch.cat([torch.tensor(head, device=device), *(_flat_gradient(item, device) for item in parameters)])
         with self._together():
-            torch.distributed.all_reduce(flat)
+            torch.distributed.all_reduce(flat, group=self._group_of(flat))
         parts = torch.split(flat, [len(head), *(parameter.numel() for parameter in parameters)])
         total, *holders = parts[0].tolist()
         for parameter, held_by, part in zip(parameters, holders, parts[1:], strict=True):
@@ -224,8 +225,12 @@ class Processes:
             with self._together():
                 for tensor in tensors:
                     value = tensor.detach().contiguous()
-                    torch.distributed.broadcast(value, src=0, group=None if value.is_cuda else self._values)
+                    torch.distributed.broadcast(value, src=0, group=self._group_of(value))
                     tensor.detach().copy_(value)
+
+    def _group_of(self, tensor: torch.Tensor) -> Any:
+        """torch's default group is NCCL wherever there are GPUs, also while training runs on the CPU."""
+        return None if tensor.is_cuda else self._values
 
     def _reduced(self, values: Sequence[float], operation: str) -> list[float]:
         import torch
@@ -244,6 +249,8 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0])
             raise TrainingError(
                 f"Process {self.rank} stops: another one has ended or does not answer.",

@@ -29,6 +29,8 @@ PROBE_SIZE = 768
 # A GPU comes near its rate only with far larger ones.
 PROBE_SIZE_CUDA = 4096
 PROBE_SECONDS = 0.08
+# Raised when what was measured before may be wrong.
+PROBE_VERSION = 2
 # Rows of the product whose error is measured.
 PROBE_ROWS = 64
 # fp32 rounds a product of this size to about 3e-7. An arithmetic that calls itself fp32 has to stay near that.
@@ -95,7 +97,12 @@ class Arithmetic:
         """For fp16, whose gradients would vanish: multiplies the loss, by as much as just does not overflow."""
         import torch
 
-        return torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
+        if self.precision != "fp16":
+            return None
+        scaler = torch.amp.GradScaler(device.type)
+        # Makes the scale itself, which the first loss would: of several processes one may have no pass in a step.
+        scaler.scale(torch.zeros((), device=device))
+        return scaler
 
 
 class _Switch:
@@ -204,7 +211,8 @@ def _memory(device: torch.device) -> Path:
     import torch
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    depends = (device.type, name, str(torch.__version__), torch.get_num_threads(), PROBE_SIZE, PROBE_SIZE_CUDA)
+    probe = (PROBE_VERSION, PROBE_SIZE, PROBE_SIZE_CUDA)
+    depends = (device.type, name, str(torch.__version__), torch.get_num_threads(), *probe)
     return cache_root("arithmetic") / f"{hashlib.sha256(repr(depends).encode()).hexdigest()[:16]}.json"
 
 
@@ -212,8 +220,16 @@ def check_precision(asked: str, device: torch.device) -> None:
     """Whether the device can train in the precision asked for.
 
     Raises:
-        ConfigError: fp16 is for GPUs.
+        ConfigError: fp16 is for GPUs, and bf16 not for GPUs that only imitate it.
     """
+    import torch
+
+    if asked == "bf16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise ConfigError(
+            f"{flag_of('training.precision')}: bf16 needs an Ampere GPU or a newer one, "
+            f"found {torch.cuda.get_device_name(device)}.",
+            hint="Use --precision fp16, or auto, which measures what is fast here.",
+        )
     if asked == "fp16" and device.type != "cuda":
         raise ConfigError(
             f"{flag_of('training.precision')}: fp16 needs a CUDA device, found {device.type}.",
@@ -234,7 +250,7 @@ def choose(asked: str, device: torch.device, *, anew: bool = False) -> Arithmeti
         the precision of training.
 
     Raises:
-        ConfigError: fp16 is for GPUs.
+        ConfigError: see `check_precision`.
     """
     check_precision(asked, device)
     found, date = measured_here(device, anew=anew)
@@ -253,6 +269,16 @@ def choose(asked: str, device: torch.device, *, anew: bool = False) -> Arithmeti
     return Arithmetic(precision, best.name, reason, tuple(measurements.values()))
 
 
+def wait_for(device: torch.device) -> None:
+    """Returns when the device has done what it was given, so that a clock can be read."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def _time_product(name: str, left: torch.Tensor, right: torch.Tensor, exact: torch.Tensor) -> Measurement:
     import torch
 
@@ -262,9 +288,6 @@ def _time_product(name: str, left: torch.Tensor, right: torch.Tensor, exact: tor
     while time.perf_counter() - started < PROBE_SECONDS:
         begin = time.perf_counter()
         torch.mm(left, right)
-        if left.is_cuda:
-            torch.cuda.synchronize()
-        elif left.is_mps:
-            torch.mps.synchronize()
+        wait_for(left.device)
         best = min(best, time.perf_counter() - begin)
     return Measurement(name, 2 * len(left) ** 3 / best / 1e9, error)

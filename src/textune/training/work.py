@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textune.data.batching import Plan
+from textune.data.collate import copy_to
 from textune.data.tokens import IntArray, TokenRows
 from textune.errors import first_rows
 from textune.models.losses import Loss
@@ -149,7 +150,7 @@ class TextWork:
             for number, rows in enumerate(self.processes.share(step.passes)):
                 if number and self.between_passes is not None:
                     self.between_passes()
-                labels = torch.from_numpy(self.labels[rows]).to(self.engine.device)
+                labels = copy_to(torch.from_numpy(self.labels[rows]), self.engine.device)
                 loss = self.loss.sum(self.engine.logits(self.tokens.take(rows)), labels) / total_weight
                 torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
                 self.engine.end_pass()
