@@ -22,6 +22,7 @@ EXIT_CODES = {
     "OutputError": 73,
     "StorageError": 74,
     "TrainingError": 1,
+    "OutOfMemoryError": 1,
 }
 
 

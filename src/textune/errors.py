@@ -9,6 +9,7 @@
       OutputError               73   the output cannot be created                (sysexits EX_CANTCREAT)
       StorageError              74   writing failed half way, for example a full disk (sysexits EX_IOERR)
       TrainingError              1   training stopped: a loss or gradient was not finite
+        OutOfMemoryError         1   training stopped: memory ran out, however small the passes
       Interrupted         128 + n    signal n asked training to stop: 129 SIGHUP, 130 SIGINT, 138 SIGUSR1,
                                  143 SIGTERM
 
@@ -100,6 +101,10 @@ class TrainingError(TextuneError):
     """Training cannot go on, for example because a loss or a gradient is not finite."""
 
     exit_code = 1
+
+
+class OutOfMemoryError(TrainingError):
+    """Memory ran out and smaller passes do not help. Nothing is wrong with the weights."""
 
 
 class Interrupted(TextuneError):  # noqa: N818 - no error: it was asked for

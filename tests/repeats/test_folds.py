@@ -196,6 +196,22 @@ def test_data_that_have_changed_do_not_fit_together(whole: Run, tmp_path: Path) 
         train(resume=folder, display=Display())
 
 
+def test_texts_that_changed_between_folds_are_refused(whole: Run, noisy: Path, tmp_path: Path) -> None:
+    """Their ids, which are row numbers, are the same."""
+    folder, corrected = tmp_path / "runs", tmp_path / "corrected.jsonl"
+    shutil.copytree(whole.path, folder)
+    corrected.write_text(noisy.read_text().replace("good", "good good", 1))
+    for gone in ("summary.json", f"{ALL_ROWS}/summary.json"):
+        (folder / gone).unlink()
+        with pytest.raises(CheckpointError, match=r"fold-1.* data, fingerprint: recorded"):
+            train(str(corrected), resume=folder, display=Display())
+    longer = tmp_path / "longer.jsonl"
+    longer.write_text(noisy.read_text() + '{"text": "one more", "label": "positive"}\n')
+    with pytest.raises(CheckpointError, match=r"fold-\d' predicted other rows of validation than there are now"):
+        train(str(longer), resume=folder, allow_changes=True, display=Display())
+    assert train(str(corrected), resume=folder, allow_changes=True, display=Display()).is_finished
+
+
 def test_own_validation_and_test_rows_stay_apart(
     begin: Begin, tiny_csv: Path, tiny_rows: list[dict[str, str]], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from trained import QUICK, write_json_lines
 
 from textune.comparison import compare
 from textune.display import Display
-from textune.errors import ConfigError, Interrupted, OutputError, TrainingError
+from textune.errors import CheckpointError, ConfigError, Interrupted, OutOfMemoryError, OutputError, TrainingError
 from textune.finetune import train
 from textune.lock import run_lock
 from textune.report.write import write_report
@@ -65,11 +65,15 @@ def diverge(state: TrainingState) -> None:
     raise TrainingError("Step 2 gave a loss that is not finite.")
 
 
+def run_short(state: TrainingState) -> None:
+    raise OutOfMemoryError("Step 2 found no memory.", hint="Shorten the texts.")
+
+
 @pytest.fixture(scope="module")
 def begin(tiny_csv: Path, tiny_checkpoint: Path) -> Begin:
     def call(output: Path, **options: Any) -> Run:
         values = {**QUICK, "seed": SEEDS[0], "epochs": 6, "learning_rate": 1e-2, "validation_fraction": 0.25, **options}
-        return train(str(tiny_csv), model=str(tiny_checkpoint), output=str(output), **values)
+        return train(values.pop("data", str(tiny_csv)), model=str(tiny_checkpoint), output=str(output), **values)
 
     return call
 
@@ -190,6 +194,94 @@ def test_what_is_finished_stays(whole: Run, tmp_path: Path) -> None:
         assert_same(run, expected)
 
 
+def test_a_finished_whole_gets_what_a_kill_left_undone(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(whole.path, folder)
+    (folder / ".model.tmp-1-2").mkdir()
+    (folder / ".model.old-1-2").mkdir()
+    (folder / ".mine.tmp-1").touch()
+    monkeypatch.setattr("textune.results.write_report", lambda runs: (runs[0] / "report.html").touch())
+    train(resume=folder, settings={"run.report": False}, display=Display())
+    assert not (folder / "report.html").exists()
+    train(resume=folder, display=Display())
+    assert (folder / "report.html").exists()
+    assert [entry.name for entry in folder.iterdir() if entry.name.startswith(".")] == [".mine.tmp-1"]
+
+
+def test_a_finished_whole_needs_no_data(whole: Run, tmp_path: Path) -> None:
+    shutil.copytree(whole.path, tmp_path / "runs")
+    said = Said()
+    train(str(tmp_path / "gone.csv"), resume=tmp_path / "runs", display=said)
+    assert said.said == [f"{tmp_path / 'runs'} is finished: there is nothing to go on with"]
+
+
+@pytest.fixture
+def corrected(tiny_csv: Path, tmp_path: Path) -> Path:
+    """The data with another word in one text."""
+    path = tmp_path / "corrected.csv"
+    path.write_text(tiny_csv.read_text().replace("good", "great", 1))
+    return path
+
+
+def test_data_that_changed_between_seeds_are_refused(whole: Run, corrected: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(whole.path, folder)
+    for without in ("nothing", "checkpoints"):
+        for run in Run(folder).runs:
+            shutil.rmtree(run.path / without, ignore_errors=True)
+        with pytest.raises(CheckpointError, match=r"seed-7.* data, fingerprint: recorded '.*', now '") as caught:
+            train(str(corrected), resume=folder, seeds=4, display=Display())
+        assert "--allow-changes" in str(caught.value.hint)
+        assert (folder / "summary.json").read_bytes() == (whole.path / "summary.json").read_bytes()
+        assert Run(folder).config == whole.config
+    longer = tmp_path / "longer.csv"
+    longer.write_text(corrected.read_text() + "one more,positive\n" * 4)
+    with pytest.raises(CheckpointError, match="seed-7' predicted other rows of validation than there are now"):
+        train(str(longer), resume=folder, seeds=4, allow_changes=True, display=Display())
+    assert Run(folder).is_finished
+    said = Said()
+    found = train(str(corrected), resume=folder, seeds=4, allow_changes=True, display=said)
+    assert len(found.summary["validation"]["accuracy"]["values"]) == 4
+    assert sum("changed: data, fingerprint" in text for text in said.said) == 1
+
+
+def test_a_model_that_changed_between_seeds_is_refused(whole: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder, other = tmp_path / "runs", tmp_path / "model"
+    shutil.copytree(whole.path, folder)
+    shutil.copytree(tiny_checkpoint, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+    with pytest.raises(CheckpointError, match=r"seed-7.* --model, config\.json: recorded"):
+        train(model=str(other), resume=folder, seeds=4, display=Display())
+    assert Run(folder).is_finished
+    assert train(model=str(other), resume=folder, seeds=4, allow_changes=True, display=Display()).is_finished
+
+
+def test_data_that_change_while_seeds_are_trained(
+    begin: Begin, tiny_csv: Path, corrected: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "reviews.csv"
+    shutil.copyfile(tiny_csv, data)
+    correct = Ending(0, lambda state: data.write_text(corrected.read_text()) and None)
+    with pytest.raises(CheckpointError, match=r"seed-7.* data, fingerprint: recorded"):
+        begin(tmp_path / "runs", data=str(data), seeds=2, epochs=1, callbacks=[correct])
+    assert [run.path.name for run in Run(tmp_path / "runs").runs] == ["seed-7"]
+
+
+def test_what_has_no_checkpoint_yet_may_begin_with_other_data(begin: Begin, corrected: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        begin(tmp_path / "runs", seeds=2, epochs=1, callbacks=[Ending(0, kill)])
+    assert train(str(corrected), resume=tmp_path / "runs", display=Display()).is_finished
+
+
+def test_a_later_seed_has_the_threads_of_the_first(whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(whole.path, tmp_path / "runs")
+    monkeypatch.setattr("textune.finetune.threads", lambda processes=1: 2)
+    found = train(resume=tmp_path / "runs", seeds=4, display=Display())
+    assert [run.environment["threads"] for run in found.runs] == [1, 1, 1, 1]
+
+
 def test_a_seed_that_diverges_is_marked_and_the_others_go_on(begin: Begin, tmp_path: Path) -> None:
     said = Said()
     found = begin(tmp_path / "runs", seeds=3, epochs=1, callbacks=[Ending(1, diverge)], display=said)
@@ -197,6 +289,29 @@ def test_a_seed_that_diverges_is_marked_and_the_others_go_on(begin: Begin, tmp_p
     assert runs[1] == {"name": "seed-8", "seed": 8, "failed": "Step 2 gave a loss that is not finite."}
     assert len(found.summary["validation"]["accuracy"]["values"]) == 2
     assert "seed-8 has failed: Step 2 gave a loss that is not finite." in said.said
+
+
+def test_a_seed_that_diverged_is_trained_again_alone(whole: Run, begin: Begin, tmp_path: Path) -> None:
+    begin(tmp_path / "runs", seeds=3, callbacks=[Ending(1, diverge)])
+    said = Said()
+    assert train(resume=tmp_path / "runs", display=said).summary["runs"][1]["failed"] is not None
+    assert f"`textune train --resume {tmp_path / 'runs' / 'seed-8'} --skip-bad-steps 5" in said.said[-1]
+    train(resume=tmp_path / "runs" / "seed-8", display=Display())
+    found = train(resume=tmp_path / "runs", display=Display())
+    for part in ("validation", "runs", "selected"):
+        assert found.summary[part] == whole.summary[part]
+
+
+def test_a_seed_without_memory_ends_all_and_is_trained_later(whole: Run, begin: Begin, tmp_path: Path) -> None:
+    with pytest.raises(OutOfMemoryError) as caught:
+        begin(tmp_path / "runs", seeds=3, callbacks=[Ending(1, run_short)])
+    assert caught.value.message == "Step 2 found no memory."
+    assert str(caught.value.hint).startswith("Shorten the texts. ")
+    assert f"textune train --resume {tmp_path / 'runs'}" in str(caught.value.hint)
+    assert not Run.open(tmp_path / "runs").is_finished
+    found = train(resume=tmp_path / "runs", display=Display())
+    for part in ("validation", "runs", "selected"):
+        assert found.summary[part] == whole.summary[part]
 
 
 def test_all_diverge(begin: Begin, tmp_path: Path) -> None:

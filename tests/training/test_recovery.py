@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from textune.config import TrainingConfig
 from textune.data.batching import shaped_plan
 from textune.data.tokens import Examples
-from textune.errors import TrainingError
+from textune.errors import OutOfMemoryError, TrainingError
 from textune.models.losses import Loss
 from textune.training.callbacks import Callback, Record
 from textune.training.checkpoint import model_tensors
@@ -320,7 +320,7 @@ def test_a_script_may_want_the_error_itself(tmp_path: Path) -> None:
 def test_no_memory_for_one_row(tmp_path: Path, phase: str) -> None:
     short = Shortage(small(tmp_path), phase, 0)
     before = everything(short.setup)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(OutOfMemoryError) as caught:
         train(short.setup)
     assert caught.value.message == (
         "Step 1 found no memory for 1 row at once, and its passes cannot be made smaller; the weights are those of "
@@ -373,6 +373,6 @@ def test_an_update_that_may_be_half_done_ends_training(tmp_path: Path, monkeypat
     watch = Watch()
     kernel = torch._fused_adamw_
     monkeypatch.setattr(torch, "_fused_adamw_", lambda *a, **k: (fail if watch.running == 3 else kernel)(*a, **k))
-    with pytest.raises(TrainingError, match="Memory ran out while the weights were updated, some of them perhaps"):
+    with pytest.raises(OutOfMemoryError, match="Memory ran out while the weights were updated, some of them perhaps"):
         train(setup, callbacks=[watch])
     assert sorted(path.name for path in setup.checkpoints.iterdir()) == ["step-1", "step-2"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from textune.data.wording import counted
-from textune.errors import TrainingError
+from textune.errors import OutOfMemoryError, TrainingError
 from textune.memory import halved, is_out_of_memory
 from textune.training.parallel import Processes
 from textune.training.state import TrainingState
@@ -38,7 +38,7 @@ def share_of_loss(work: Work, step: Step, processes: Processes) -> float:
 
     Raises:
         ShortOfMemoryError: memory ran out in this process (see its cause) or in another one; gradients may be left.
-        TrainingError: memory ran out, and other processes may be waiting for this one within their passes.
+        OutOfMemoryError: memory ran out, and other processes may be waiting for this one within their passes.
     """
     share, cause = math.nan, None
     try:
@@ -47,7 +47,7 @@ def share_of_loss(work: Work, step: Step, processes: Processes) -> float:
         if not is_out_of_memory(error):
             raise
         if work.processes_meet:
-            raise TrainingError(
+            raise OutOfMemoryError(
                 f"Memory ran out in a pass of process {processes.rank}. Others may be waiting for it there, so that "
                 "the step cannot be tried again in smaller passes.",
                 hint="Halve per_device_train_batch_size and double gradient_accumulation_steps: same weights.",
@@ -67,7 +67,7 @@ def whole_update(optimizer: torch.optim.Optimizer, *, can_retry: bool) -> Iterat
 
     Raises:
         ShortOfMemoryError: memory ran out before the first change.
-        TrainingError: memory ran out after it, or the step may not be tried again.
+        OutOfMemoryError: memory ran out after it, or the step may not be tried again.
     """
     before = _changes(optimizer)
     try:
@@ -77,7 +77,7 @@ def whole_update(optimizer: torch.optim.Optimizer, *, can_retry: bool) -> Iterat
             raise
         if can_retry and _changes(optimizer) == before:
             raise ShortOfMemoryError("while the weights were updated", error) from error
-        raise TrainingError(
+        raise OutOfMemoryError(
             "Memory ran out while the weights were updated, some of them perhaps already; nothing of this was saved.",
             hint="Go on from the last checkpoint with smaller passes: half the batch size, twice the accumulation.",
         ) from error
@@ -101,7 +101,7 @@ def back_off(work: Work, state: TrainingState, step: Step, *, said: str) -> None
         said: the message of what failed, for an error.
 
     Raises:
-        TrainingError: it cannot get smaller.
+        OutOfMemoryError: it cannot get smaller.
     """
     largest = work.largest_pass(work.cut(step, state.micro_batch_size))
     rows = state.micro_batch_size or work.rows_per_pass
@@ -111,7 +111,7 @@ def back_off(work: Work, state: TrainingState, step: Step, *, said: str) -> None
             state.micro_batch_size = rows
             return
     at_once = counted(largest, "row")
-    raise TrainingError(
+    raise OutOfMemoryError(
         f"Step {state.step + 1} found no memory for {at_once} at once, and its passes cannot be made smaller; "
         f"the weights are those of step {state.step}. ({textwrap.shorten(said, 120)})",
         hint="Shorten the texts (--max-length 128), compute activations twice "

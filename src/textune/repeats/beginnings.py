@@ -1,0 +1,87 @@
+"""Whether the runs of a whole have begun with the same data and the same checkpoint: only then do they belong together.
+
+A run that goes on from a checkpoint is compared with its own record (`textune.resume`). Here it is compared with those
+beside it, which are finished perhaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from textune.data.prepare import PreparedData
+from textune.display import Display
+from textune.errors import CheckpointError, TextuneError
+from textune.resume import Origin, changes_in_words, describe_source
+from textune.run import Run
+from textune.training.checkpoint import STEP_FOLDERS, committed
+
+
+def require_same_beginning(
+    begun: Iterable[Run],
+    prepared: PreparedData,
+    files: Mapping[str, str] | None,
+    processes: int,
+    *,
+    allow_changes: bool,
+    display: Display,
+) -> None:
+    """Compares what runs began with and what is here now for those beside them.
+
+    Args:
+        begun: the runs; one that is not finished and has no checkpoint is passed over, for it begins anew.
+        files: hashes of the checkpoint to begin with (`textune.resume.hash_checkpoint`); None where none begins.
+        processes: how many train together.
+        display: told of changes that are allowed.
+
+    Raises:
+        CheckpointError: data, labels, checkpoint or processes are others, and `allow_changes` is false.
+    """
+    for run in begun:
+        changes = _changes_since(run, prepared, files, processes)
+        if changes and not allow_changes:
+            raise CheckpointError(
+                f"The run {str(run.path)!r} began with something else than is here now, so that others would not "
+                f"belong with it. {'; '.join(changes)}.",
+                hint=f"Bring back what it began with. `textune train --resume {run.path.parent} --allow-changes` goes "
+                "on with what is here now.",
+            )
+        for change in changes:
+            display.warning(f"changed: {change}")
+        if changes:
+            return  # the others would say the same again
+
+
+def require_same_rows(run: Run, split: str, ids: Sequence[Any]) -> None:
+    """Whether a finished run predicted the rows that others will: otherwise nothing can be put together in the end.
+
+    Raises:
+        CheckpointError: it did not.
+    """
+    if run.predictions(split)["id"].to_pylist() != list(ids):
+        raise CheckpointError(
+            f"The run {str(run.path)!r} predicted other rows of {split} than there are now, so that its figures cannot "
+            "be put together with those of others.",
+            hint="Bring the data back, or train anew.",
+        )
+
+
+def _changes_since(run: Run, prepared: PreparedData, files: Mapping[str, str] | None, processes: int) -> list[str]:
+    origin = _recorded(run)
+    if origin is None and not run.is_finished:
+        return []
+    changes = changes_in_words([("data, ", describe_source(run.data), describe_source(prepared.as_json()))])
+    if origin is not None and files is not None:
+        changes += changes_in_words([("--model, ", origin.files, files)])
+        changes += changes_in_words([("", {"processes": origin.processes}, {"processes": processes})])
+    return changes
+
+
+def _recorded(run: Run) -> Origin | None:
+    """What its last checkpoint says; None without one, or where it is damaged."""
+    for step in reversed(committed(run.checkpoints_path)):
+        try:
+            return Origin.read(STEP_FOLDERS.folder(run.checkpoints_path, step))
+        except TextuneError:
+            continue  # it is named when the run goes on
+    return None
