@@ -509,3 +509,32 @@ def test_events_within_a_step(tmp_path: Path) -> None:
     )
     made.train()
     assert Check.seen == 3
+
+
+def test_on_a_gpu_labels_are_looked_at_before_they_get_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind that, a label without an output ends the whole process. No GPU is needed to see what comes first."""
+    batch = {**tokenized().with_format("torch", columns=["input_ids", "attention_mask"])[:1], "labels": None}
+
+    def own_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        return outputs.logits.sum() + labels.sum()
+
+    usual, own = trainer(tmp_path), trainer(tmp_path, compute_loss_func=own_loss)
+    monkeypatch.setattr(type(usual.args), "device", torch.device("cuda", 0))
+    moved: list[Any] = []
+    for made in (usual, own):
+        monkeypatch.setattr(made, "_prepare_inputs", lambda inputs: moved.append(inputs["labels"].item()) or 1 / 0)
+        for label in (1, -100, 2):
+            batch["labels"] = torch.tensor([label])
+            for ask in (
+                lambda made=made: made.training_step(made.model, batch),
+                lambda made=made: made.prediction_step(made.model, batch, prediction_loss_only=True),
+            ):
+                with pytest.raises((DataError, ZeroDivisionError)):
+                    ask()
+    assert moved == [1, 1, -100, -100, 1, 1, -100, -100, 2, 2]
+
+
+def test_only_the_fused_optimizer_is_told_which_kernel_to_take(tmp_path: Path) -> None:
+    """torch itself updates many weights at once on a GPU, unless it is told something."""
+    for name, fused in (("adamw_torch", None), ("adamw_torch_fused", True)):
+        assert trainer(tmp_path, optim=name).create_optimizer().defaults["fused"] is fused

@@ -115,6 +115,75 @@ def test_a_signal_saves_the_step_and_ends_the_script(
     assert told(resumed) == told(whole)
 
 
+class Killed(TrainerCallback):  # type: ignore[misc]
+    """Ends training at a step's event, as a kill would."""
+
+    def __init__(self, step: int, event: str) -> None:
+        self.step = step
+        setattr(self, event, self.end)
+
+    def end(self, args: Any, state: Any, control: Any, **values: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+class Ends(TrainerCallback):  # type: ignore[misc]
+    """Notes the ends of epochs, and ends them at a step's event."""
+
+    def __init__(self, step: int | None, event: str) -> None:
+        self.step, self.told = step, list[int]()
+        setattr(self, event, self.end)
+
+    def end(self, args: Any, state: Any, control: Any, **values: Any) -> None:
+        if state.global_step == self.step:
+            control.should_epoch_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **values: Any) -> None:
+        self.told.append(state.global_step)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["text", "general"])
+@pytest.mark.parametrize(
+    ("save", "killed", "event", "ends"),
+    [
+        (4, 4, "on_evaluate", None),  # saved behind the last step of an epoch, whose end was still to come
+        (4, 8, "on_evaluate", None),  # the same in the last epoch
+        ("epoch", 5, "on_step_end", None),  # saved behind an epoch's end
+        (3, 4, "on_step_begin", (3, "on_step_end")),  # saved in the step that ended its epoch
+        (3, 3, "on_evaluate", (3, "on_step_end")),
+        ("epoch", 4, "on_step_end", (3, "on_log")),
+    ],
+)
+def test_the_end_of_an_epoch_comes_once(
+    tmp_path: Path, own: bool, save: Any, killed: int, event: str, ends: tuple[int, str] | None
+) -> None:
+    saving = {"save_strategy": "epoch"} if save == "epoch" else {"save_steps": save}
+    values = {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "eval_loss", "warmup_steps": 0}
+    values |= {"lr_scheduler_kwargs": {"patience": 0, "threshold": 10}, "logging_steps": 1, **saving}
+    ended: dict[str, list[int]] = {}
+
+    def begin(name: str, folder: str) -> Trainer:
+        made = make(tmp_path / folder, own=own, **values)
+        noting = Ends(*(ends or (None, "on_step_end")))
+        ended[name] = noting.told
+        made.add_callback(noting)
+        return made
+
+    whole = begin("whole", "whole")
+    whole.train()
+    cut = begin("cut", "cut")
+    cut.add_callback(Killed(killed, event))
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    resumed = begin("resumed", "cut")
+    resumed.train(resume_from_checkpoint=True)
+    assert told(resumed) == told(whole)
+    assert resumed.state.best_metric == whole.state.best_metric
+    assert_same(weights(resumed.model), weights(whole.model), within=0)
+    assert list(dict.fromkeys(ended["cut"] + ended["resumed"])) == ended["whole"]
+    assert ended["resumed"] == [step for step in ended["whole"] if step in ended["resumed"]]
+
+
 def test_a_signal_behind_the_last_step_has_its_usual_effect(tmp_path: Path) -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))

@@ -386,6 +386,44 @@ def test_an_epoch_can_be_cut_short(tmp_path: Path) -> None:
     assert (state.epoch, state.step_in_epoch) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (
+            {"step": 2, "step_in_epoch": 2, "epoch_over": True},
+            ["begin 2", "end 2", "begin 2", "end 5", "begin 5", "end 7"],
+        ),
+        (
+            {"step": 2, "step_in_epoch": 2, "epoch_over": True, "epoch_end_told": True},
+            ["begin 2", "end 5", "begin 5", "end 7"],
+        ),
+        ({"step": 3, "step_in_epoch": 3}, ["begin 3", "end 3", "begin 3", "end 6", "begin 6", "end 7"]),
+        ({"step": 3, "step_in_epoch": 3, "epoch_end_told": True}, ["begin 3", "end 6", "begin 6", "end 7"]),
+        (
+            {"step": 2, "step_in_epoch": 2, "epoch_end_told": True},
+            ["begin 2", "end 3", "begin 3", "end 6", "begin 6", "end 7"],
+        ),
+        ({"step": 7, "epoch": 2, "step_in_epoch": 1}, ["begin 7", "end 7"]),
+        ({"step": 7, "epoch": 2, "step_in_epoch": 1, "epoch_end_told": True}, []),
+    ],
+)
+def test_an_epoch_ends_once_wherever_training_goes_on(
+    tmp_path: Path, state: dict[str, Any], expected: list[str]
+) -> None:
+    events: list[str] = []
+
+    class Epochs(Callback):
+        def on_epoch_begin(self, state: TrainingState) -> None:
+            events.append(f"begin {state.step}")
+
+        def on_epoch_end(self, state: TrainingState) -> None:
+            events.append(f"end {state.step}")
+
+    setup = make_setup(tmp_path, rows=random_rows(24), steps=7)  # three steps make an epoch
+    train(setup, callbacks=[Epochs()], state=TrainingState(total_steps=7, **state))
+    assert events == expected
+
+
 def test_training_goes_on_from_a_state(tmp_path: Path) -> None:
     whole = make_setup(tmp_path / "whole", model=tiny_model(dropout=0.2), steps=8)
     train(whole)

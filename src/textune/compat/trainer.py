@@ -58,6 +58,7 @@ from textune.compat.trainer_checks import (
     constructor_problems,
     label_smoother,
 )
+from textune.compat.trainer_courses import next_course
 from textune.compat.trainer_data import own_batches
 from textune.compat.trainer_evaluation import TrainerEvaluation
 from textune.compat.trainer_facts import ThisProcess
@@ -229,7 +230,7 @@ class Trainer(TrainerEvaluation):
         Raises:
             TrainingError: a loss or a gradient is not finite; the weights are those of the step before.
             CheckpointError: the checkpoint is damaged or of another model.
-            OutputError, StorageError: a checkpoint cannot be written.
+            OutputError, StorageError: a checkpoint cannot be written, or another process trains in `output_dir`.
             SystemExit: with `enable_jit_checkpoint`, after a signal and its checkpoint; its code is 128 + the signal's.
         """
         if trial is not None:
@@ -244,6 +245,7 @@ class Trainer(TrainerEvaluation):
         allocate_moments(self.optimizer)
         self.scaler = self.accelerator.scaler = self.arithmetic.scaler(self.args.device)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(checkpoints.output_lock(self))
             work = self._choose_work(loader, length, stack)
             bridge = EventBridge(
                 self,
@@ -274,7 +276,7 @@ class Trainer(TrainerEvaluation):
             stack.enter_context(self._in_training())
             stack.enter_context(self.arithmetic.in_force())
             listens = self.args.enable_jit_checkpoint
-            with stopped_by_signals(length.steps_per_epoch) if listens else contextlib.nullcontext() as signals:
+            with stopped_by_signals() if listens else contextlib.nullcontext() as signals:
                 run_loop(setup, callbacks=[bridge] if signals is None else [bridge, signals], state=state)
             return self._finish(bridge, length, steps=state.step - first, tokens=state.tokens)
 
@@ -340,13 +342,14 @@ class Trainer(TrainerEvaluation):
         handler = self.callback_handler
         handler.model, handler.optimizer, handler.lr_scheduler = self.model, self.optimizer, self.lr_scheduler
         handler.train_dataloader = loader
+        root = Path(str(self.args.output_dir))
         if not asked:
+            bridge.course = next_course(root, None)
             return TrainingState(total_steps=length.total_steps)
-        folder = checkpoints.find_checkpoint(asked, Path(str(self.args.output_dir)))
+        folder = checkpoints.find_checkpoint(asked, root, needs_best=self.args.load_best_model_at_end)
+        bridge.course = next_course(root, folder)
         _logger.info("Going on from %s.", folder)
-        return checkpoints.resume(
-            self, bridge, folder, total_steps=length.total_steps, steps_per_epoch=length.steps_per_epoch
-        )
+        return checkpoints.resume(self, bridge, folder, total_steps=length.total_steps)
 
     def _finish(self, bridge: EventBridge, length: Length, *, steps: int, tokens: int) -> TrainOutput:
         mean_loss = bridge.total_loss / max(steps, 1)
@@ -449,9 +452,7 @@ class Trainer(TrainerEvaluation):
     def remove_old_checkpoints(self) -> None:
         """Removes what `save_total_limit` leaves no place for."""
         if self.args.should_save:
-            checkpoints.remove_old_checkpoints(
-                Path(str(self.args.output_dir)), limit=self.args.save_total_limit, best=self.state.best_global_step
-            )
+            checkpoints.remove_old_checkpoints(self)
 
     # ---- What transformers' has and this has not ----
 

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import set_seed
 from transformers.integrations import get_reporting_integration_callbacks
 
 from textune.compat.trainer_checkpoints import note_best_checkpoint, require_storable
+from textune.compat.trainer_courses import Course
 from textune.compat.trainer_evaluation import metric_value
 from textune.compat.trainer_facts import as_taken
 from textune.errors import Interrupted, UnavailableError
+from textune.seeds import derive_seed
 from textune.training.callbacks import Callback, Record
 from textune.training.signals import StopSignals
 from textune.training.state import TrainingState
@@ -52,23 +55,8 @@ def tracker_callbacks(args: TrainingArguments) -> list[Any]:
     return made
 
 
-class _SignalsWithinEpochs(StopSignals):
-    """After an epoch's last step it waits for what is due at the epoch's end, so that a resume need not know of it."""
-
-    def __init__(self, steps_per_epoch: int) -> None:
-        super().__init__()
-        self._steps_per_epoch = steps_per_epoch
-
-    def on_step(self, state: TrainingState) -> None:
-        if state.step_in_epoch < self._steps_per_epoch:
-            super().on_step(state)
-
-    def on_epoch_end(self, state: TrainingState) -> None:
-        super().on_step(state)
-
-
 @contextlib.contextmanager
-def stopped_by_signals(steps_per_epoch: int) -> Iterator[StopSignals]:
+def stopped_by_signals() -> Iterator[StopSignals]:
     """Inside the block a signal ends training behind a checkpoint, and the script with the signal's exit code.
 
     One that comes when no step is left has its usual effect behind the block.
@@ -77,7 +65,7 @@ def stopped_by_signals(steps_per_epoch: int) -> Iterator[StopSignals]:
         SystemExit: training was stopped; its code is 128 + the signal's number.
     """
     try:
-        with _SignalsWithinEpochs(steps_per_epoch) as signals:
+        with StopSignals() as signals:
             yield signals
     except Interrupted as error:
         _logger.warning("%s train(resume_from_checkpoint=True) goes on from it.", error.message)
@@ -98,6 +86,7 @@ class EventBridge(Callback):
         loss_since_log: losses of the steps since the last log, added up.
         last_logged_step: the step of that log.
         total_loss: losses of all steps of this call of `train`, added up.
+        course: which one of the output folder's this training is.
     """
 
     def __init__(
@@ -110,6 +99,7 @@ class EventBridge(Callback):
         self.loss_since_log = 0.0
         self.last_logged_step = 0
         self.total_loss = 0.0
+        self.course = Course()
         self.begin = time.time()
         self._is_storable = False
 
@@ -175,6 +165,8 @@ class EventBridge(Callback):
     def evaluate(self) -> dict[str, Any]:
         """Evaluates and notes whether it is the best so far; the engine calls it."""
         trainer, args = self.trainer, self.trainer.args
+        # For collators that draw: an evaluation that is made up for after a resume is the one that was due.
+        set_seed(derive_seed(args.seed, f"evaluation-{self.engine.step}") % 2**32)
         metrics = trainer.evaluate(ignore_keys=self.ignore_keys)
         if args.metric_for_best_model is not None:
             value = metric_value(metrics, args.metric_for_best_model)
@@ -203,6 +195,10 @@ class EventBridge(Callback):
 
     def on_epoch_end(self, state: TrainingState) -> None:
         self._tell("on_epoch_end")
+        self.end_behind_last_epoch(state)
+
+    def end_behind_last_epoch(self, state: TrainingState) -> None:
+        """Ends training at an epoch's end where no more are to come: with epochs cut short there are steps left."""
         if state.epoch + 1 >= self.num_epochs and state.stop_reason is None:
             state.stop_reason = "all epochs are done"
 

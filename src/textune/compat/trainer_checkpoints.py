@@ -5,24 +5,32 @@ OUTPUT_DIR/checkpoint-N/   the files of textune.training.checkpoint, and
               trainer_state.json             transformers' TrainerState
               training_args.json             TrainingArguments; transformers pickles them, textune never does
               progress.json                  losses since the last log, state of the schedule, kernel of fp32 products,
-                                             scale of fp16's losses, number of processes
+                                             scale of fp16's losses, number of processes, versions, what data and
+                                             model are known by; and its course (see trainer_courses)
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import json
 import logging
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.compat.arguments import TrainingArguments
-from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, did_you_mean
+from transformers.trainer_utils import has_length
+
+from textune.compat.trainer_courses import FOLDERS, PREFIX, PROGRESS_FILE, last_course, superfluous
+from textune.compat.trainer_data import LABEL_COLUMNS, is_arrow_dataset
+from textune.environment import describe
+from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, OutputError, did_you_mean
 from textune.files import read_json, remove_folder, replacing_folder, storage_errors, write_json, write_text
+from textune.lock import run_lock
 from textune.training.checkpoint import (
     CheckpointFolders,
-    committed,
-    found,
     load_optimizer,
     load_weights,
     model_tensors,
@@ -34,15 +42,15 @@ from textune.training.plain_values import from_plain, to_plain
 from textune.training.state import TrainingState
 
 if TYPE_CHECKING:
+    from transformers.trainer_callback import TrainerState
+
     from textune.compat.trainer import Trainer
     from textune.compat.trainer_callbacks import EventBridge
 
 _logger = logging.getLogger(__name__)
 
-PREFIX = "checkpoint"
 STATE_FILE = "trainer_state.json"
 _ARGUMENTS_FILE = "training_args.json"
-_PROGRESS_FILE = "progress.json"
 # Another value of one of these puts the place in the data somewhere else.
 _OF_THE_PLACE = (
     "per_device_train_batch_size",
@@ -56,24 +64,83 @@ _OF_THE_PLACE = (
 
 def checkpoint_folders(trainer: Trainer, bridge: EventBridge) -> CheckpointFolders:
     """Names and further files of the Trainer's checkpoints."""
+    known_by, software = _known_by(trainer), _software(trainer)
 
     def add_files(folder: Path) -> None:
         note_best_checkpoint(trainer)
         _save_description(trainer, folder)
         trainer.state.stateful_callbacks = _callback_states(trainer)
         trainer.state.save_to_json(str(folder / STATE_FILE))
+        best = trainer.state.best_model_checkpoint
+        progress: dict[str, Any] = {
+            "course": bridge.course.number,
+            "began": bridge.course.began,
+            "best": None if best is None else Path(best).name,
+        }
         if not trainer.args.save_only_model:
-            progress = {
+            progress |= {
                 "loss_since_log": bridge.loss_since_log,
                 "last_logged_step": bridge.last_logged_step,
                 "schedule": schedule_state(trainer.lr_scheduler),
                 "fp32_mode": trainer.arithmetic.fp32_mode,
                 "scaler": None if trainer.scaler is None else trainer.scaler.state_dict(),
                 "processes": trainer.processes.world_size,
+                "known_by": known_by,
+                "software": software,
             }
-            write_json(folder / _PROGRESS_FILE, progress)
+        write_json(folder / PROGRESS_FILE, progress)
 
     return CheckpointFolders(PREFIX, with_optimizer=not trainer.args.save_only_model, add_files=add_files)
+
+
+@contextlib.contextmanager
+def output_lock(trainer: Trainer) -> Iterator[None]:
+    """Keeps other processes from training in `output_dir` inside the block, where anything will be saved there.
+
+    Raises:
+        OutputError: one does.
+    """
+    args = trainer.args
+    if not (args.should_save and (args.save_strategy != "no" or args.enable_jit_checkpoint)):
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            locked = stack.enter_context(run_lock(Path(str(args.output_dir))))
+        except OutputError as error:
+            hint = "Wait for it or end it, or choose another output_dir; with save_strategy='no' several may train."
+            raise OutputError(error.message, hint=hint) from None
+        if not locked:
+            _logger.warning("%s has no locks: nothing keeps a second process out of it.", args.output_dir)
+        yield
+
+
+def _known_by(trainer: Trainer) -> dict[str, Any]:
+    """By what another data set or model is known, cheaply and without being wrong about the same one."""
+    facts: dict[str, Any] = {}
+    data: Any = trainer.train_dataset
+    if has_length(data):
+        facts["number of rows of train_dataset"] = len(data)
+        names = [name for name in ("input_ids", *LABEL_COLUMNS) if is_arrow_dataset(data) and name in data.column_names]
+        if names and len(data):
+            some = sorted({number * (len(data) - 1) // 15 for number in range(16)})
+            table = data.with_format("arrow").select_columns(names)[some]
+            text = json.dumps(table.to_pylist(), default=str)
+            facts["hash of some rows of train_dataset"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    config: Any = getattr(trainer.model, "config", None)
+    if isinstance(getattr(config, "model_type", None), str):
+        facts["type of the model"] = config.model_type
+    labels = getattr(config, "id2label", None)
+    if isinstance(labels, Mapping):
+        facts["labels of the model"] = [str(labels[number]) for number in sorted(labels)]
+    return facts
+
+
+def _software(trainer: Trainer) -> dict[str, Any]:
+    """What last bits rest on."""
+    environment = describe(trainer.args.device, trainer.arithmetic)
+    names = ("textune", "python", "processor", "device", "threads")
+    return {**environment["packages"], **{name: environment[name] for name in names}}
 
 
 def note_best_checkpoint(trainer: Trainer) -> None:
@@ -123,21 +190,15 @@ def require_storable(trainer: Trainer) -> None:
         schedule_state(trainer.lr_scheduler)
 
 
-def remove_old_checkpoints(root: Path, *, limit: int | None, best: int | None) -> None:
-    """Keeps the best and the last, `limit` together; with 1 the last and the best, as transformers does."""
-    folders = CheckpointFolders(PREFIX)
-    steps = committed(root, folders=folders)
-    # The last is the one that was written last: higher numbers may have been left by an earlier training.
-    steps.sort(key=lambda step: folders.folder(root, step).stat().st_mtime_ns)
-    if not limit or len(steps) <= limit:
+def remove_old_checkpoints(trainer: Trainer) -> None:
+    """Keeps the best and the last, `save_total_limit` together; with 1 the last and the best, as transformers does."""
+    root, state, limit = Path(str(trainer.args.output_dir)), trainer.state, trainer.args.save_total_limit
+    if not limit:
         return
-    kept = {steps[-1]} | ({best} if best in steps else set())
-    for step in reversed(steps):
-        if len(kept) < limit:
-            kept.add(step)
-    for step in steps:
-        if step not in kept:
-            remove_folder(folders.folder(root, step))
+    best = None if state.best_model_checkpoint is None else Path(state.best_model_checkpoint).name
+    needs_best = trainer.args.load_best_model_at_end
+    for step in superfluous(root, last=state.global_step, best=best, limit=limit, needs_best=needs_best):
+        remove_folder(FOLDERS.folder(root, step))
 
 
 def save_model(trainer: Trainer, folder: Path) -> None:
@@ -183,8 +244,11 @@ def write_card(trainer: Trainer, values: dict[str, Any]) -> None:
         write_text(path, TrainingSummary.from_trainer(trainer, **values).to_model_card())
 
 
-def find_checkpoint(asked: str | bool, root: Path) -> Path:
-    """The checkpoint to go on from: the one named, or the last whole one.
+def find_checkpoint(asked: str | bool, root: Path, *, needs_best: bool) -> Path:
+    """The checkpoint to go on from: the one named, or the last whole one of the training that wrote there last.
+
+    Args:
+        needs_best: whether the best checkpoint so far has to be whole too.
 
     Raises:
         CheckpointError: it is damaged, or there is none.
@@ -194,13 +258,12 @@ def find_checkpoint(asked: str | bool, root: Path) -> Path:
         folder = Path(asked)
         if not folder.is_dir():
             raise InputNotFoundError(f"resume_from_checkpoint: there is no folder {str(folder)!r}.")
-        _verify(folder)
+        _verify(folder, needs_best=needs_best)
         return folder
-    folders = CheckpointFolders(PREFIX)
-    for step in reversed(found(root, folders=folders)):
-        folder = folders.folder(root, step)
+    for step in last_course(root):
+        folder = FOLDERS.folder(root, step)
         try:
-            _verify(folder)
+            _verify(folder, needs_best=needs_best)
         except CheckpointError as error:
             _logger.warning("%s Trying the one before.", error.message)
         else:
@@ -211,30 +274,65 @@ def find_checkpoint(asked: str | bool, root: Path) -> Path:
     )
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path, *, needs_best: bool) -> None:
     if (folder / "trainer_state.json").is_file() and not (folder / "manifest.json").is_file():
         raise CheckpointError(
             f"{str(folder)!r} has no manifest.json: it was written by transformers, or not to its end.",
             hint="Load its model with from_pretrained and start training anew.",
         )
     verify(folder)
+    best = _best_folder(folder, _read_state(folder)) if needs_best else None
+    if best is not None and best != folder:
+        try:
+            verify(best)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{folder.name} needs the best weights so far. {error.message}",
+                hint="Use an older checkpoint, or do without them: load_best_model_at_end=False.",
+            ) from error
 
 
-def resume(
-    trainer: Trainer, bridge: EventBridge, folder: Path, *, total_steps: int, steps_per_epoch: int
-) -> TrainingState:
+def _read_state(folder: Path) -> TrainerState:
+    """transformers' part of a checkpoint.
+
+    Raises:
+        CheckpointError: it has none, or that of another transformers.
+    """
+    from transformers.trainer_callback import TrainerState
+
+    try:
+        return TrainerState.load_from_json(str(folder / STATE_FILE))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{str(folder)!r} has no {STATE_FILE}: it is no checkpoint of a Trainer.") from error
+    except TypeError as error:
+        raise CheckpointError(
+            f"{STATE_FILE} in {str(folder)!r} was written with another transformers: {error}.",
+            hint="Go on with the transformers that wrote it, or start anew with the checkpoint's model.",
+        ) from error
+
+
+def _best_folder(folder: Path, state: TrainerState) -> Path | None:
+    """Where the best checkpoint lies that another one knows of: beside it, for both may have moved, or where it was."""
+    if state.best_model_checkpoint is None:
+        return None
+    stored = Path(state.best_model_checkpoint)
+    if stored.name == f"{PREFIX}-{state.global_step}":
+        return folder
+    beside = folder.with_name(stored.name)
+    return beside if beside.is_dir() else stored
+
+
+def resume(trainer: Trainer, bridge: EventBridge, folder: Path, *, total_steps: int) -> TrainingState:
     """Puts everything where the checkpoint stands: weights, moments, schedule, step, place in the data, history.
 
     Raises:
         CheckpointError: it holds the model alone, or belongs to another model.
-        ConfigError: an argument has changed that the place in the data depends on.
+        ConfigError: data, model or an argument have changed that the place in the data depends on.
     """
-    from transformers.trainer_callback import TrainerState
-
-    _require_same_place(trainer.args, folder)
     optimizer_file(folder)
+    _require_same_place(trainer, folder)
     load_weights(folder, trainer.model)
-    progress = read_json(folder / _PROGRESS_FILE)
+    progress = read_json(folder / PROGRESS_FILE)
     then, now = progress.get("processes", 1), trainer.processes.world_size
     if then != now:
         raise ConfigError(
@@ -260,7 +358,9 @@ def resume(
     if progress["fp32_mode"] in measured:  # the same bits, whatever a new measurement finds to be faster
         trainer.arithmetic = dataclasses.replace(trainer.arithmetic, fp32_mode=progress["fp32_mode"])
     kept = trainer.state
-    trainer.state = TrainerState.load_from_json(str(folder / STATE_FILE))
+    trainer.state = _read_state(folder)
+    best = _best_folder(folder, trainer.state)
+    trainer.state.best_model_checkpoint = None if best is None else str(best)
     for name in (
         "max_steps",
         "num_train_epochs",
@@ -275,24 +375,34 @@ def resume(
         _restore_callbacks(trainer)
     state = TrainingState.from_json(read_json(folder / "state.json"))
     state.total_steps, state.stop_reason = total_steps, None
-    if state.step_in_epoch >= steps_per_epoch:
-        state.epoch, state.step_in_epoch = state.epoch + 1, 0
+    if state.epoch_over and state.epoch_end_told:
+        bridge.end_behind_last_epoch(state)
     return state
 
 
-def _require_same_place(args: TrainingArguments, folder: Path) -> None:
+def _require_same_place(trainer: Trainer, folder: Path) -> None:
+    """Refuses what alters rows or their order, and warns of what may alter last bits."""
     try:
         then = read_json(folder / _ARGUMENTS_FILE)
     except (InputNotFoundError, DataError) as error:
         raise CheckpointError(f"{str(folder)!r} has no readable {_ARGUMENTS_FILE}.") from error
-    now = args.to_dict()
+    now, progress = trainer.args.to_dict(), read_json(folder / PROGRESS_FILE)
+    pairs = {name: (now[name], then.get(name)) for name in _OF_THE_PLACE}
+    facts, recorded = _known_by(trainer), progress.get("known_by", {})
+    pairs |= {name: (fact, recorded[name]) for name, fact in facts.items() if name in recorded}
     changed = [
-        f"{name} is {now[name]!r}, the checkpoint was made with {then.get(name)!r}."
-        for name in _OF_THE_PLACE
-        if now[name] != then.get(name)
+        f"{name} is {here!r}, the checkpoint was made with {there!r}."
+        for name, (here, there) in pairs.items()
+        if here != there
     ]
     if changed:
         raise ConfigError(changed, hint="Go on with the same values, or start anew with the checkpoint's model.")
+    software, before = _software(trainer), progress.get("software", {})
+    for name in software:
+        if name in before and before[name] != software[name]:
+            _logger.warning(
+                "%s was %s, is now %s: the result may differ in the last bits", name, before[name], software[name]
+            )
 
 
 def _restore_callbacks(trainer: Trainer) -> None:

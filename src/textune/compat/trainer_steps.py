@@ -238,6 +238,7 @@ class TrainerSteps(TrainerFacts):
         model.train()
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()
+        self._check_labels_for_gpu(model, inputs)
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
             loss = self._loss(model, inputs, num_items_in_batch)
@@ -266,6 +267,20 @@ class TrainerSteps(TrainerFacts):
             if num_labels and isinstance(labels, torch.Tensor) and not labels.is_floating_point():
                 require_outputs(labels, num_labels=num_labels)
             raise
+
+    def _check_labels_for_gpu(self, model: Any, inputs: Any) -> None:
+        """Whether a classifier has an output for each label, asked on the CPU: a GPU would not work after that.
+
+        A loss of the script's own may count labels in another way.
+        """
+        own = getattr(self.compute_loss, "__func__", None) is not TrainerSteps.compute_loss
+        if self.args.device.type != "cuda" or own or self.compute_loss_func is not None:
+            return
+        labels = inputs.get("labels") if isinstance(inputs, Mapping) and is_text_classifier(model) else None
+        if isinstance(labels, torch.Tensor) and labels.device.type == "cpu" and not labels.is_floating_point():
+            num_labels = model.config.num_labels
+            if num_labels > 1:  # whole numbers may be learnt as numbers, too
+                require_outputs(labels, num_labels=num_labels)
 
     def compute_loss(
         self,
@@ -302,6 +317,7 @@ class TrainerSteps(TrainerFacts):
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
         """Loss, logits and labels of one batch; each is None where there is none or it is not asked for."""
+        self._check_labels_for_gpu(model, inputs)
         inputs = self._prepare_inputs(inputs)
         has_labels = bool(self.label_names) and all(inputs.get(name) is not None for name in self.label_names)
         gives_loss = inputs.get("return_loss", self.can_return_loss)
@@ -369,11 +385,13 @@ class TrainerSteps(TrainerFacts):
                 return torch.optim.RMSprop, rate
             case "adafactor":
                 return Adafactor, {**rate, "scale_parameter": False, "relative_step": False}
+        # Without a word about it, torch takes one kernel for many weights on a GPU.
+        fused = {"fused": True} if str(args.optim) == "adamw_torch_fused" else {}
         return torch.optim.AdamW, {
             **rate,
             "betas": (args.adam_beta1, args.adam_beta2),
             "eps": args.adam_epsilon,
-            "fused": str(args.optim) == "adamw_torch_fused",
+            **fused,
         }
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import DataCollatorWithPadding
+from transformers import DataCollatorWithPadding, set_seed
 from transformers.trainer_pt_utils import find_batch_size
 
 from textune.compat.trainer_checks import is_text_classifier
@@ -75,7 +75,7 @@ def choose_work(trainer: Trainer, loader: Any, *, steps_per_epoch: int, stack: E
     except NotTextError as reason:
         dropout = DropoutStream(0) if trainer.args.device.type == "cpu" else None
         stack.enter_context(unpadded_where_possible(trainer.model, dropout=dropout))
-        return BatchWork(trainer, loader, steps_per_epoch, dropout), str(reason)
+        return BatchWork(trainer, loader, steps_per_epoch, dropout, own_generators(trainer, loader, stack)), str(reason)
 
 
 def _text_work(trainer: Trainer, stack: ExitStack) -> TextWork:
@@ -142,6 +142,30 @@ def _padding(collator: Any) -> Padding:
     return Padding.of(tokenizer, multiple_of=collator.pad_to_multiple_of, width=width)
 
 
+def own_generators(trainer: Trainer, loader: Any, stack: ExitStack) -> dict[torch.Generator, int]:
+    """The generators that a script's own loader and sampler draw from, with their seeds of the first epoch.
+
+    A `RandomSampler`, which is what `shuffle=True` makes, is given one: its order is then that of transformers (with
+    accelerate), as textune's own is.
+
+    Args:
+        stack: what the generators were is brought back when it is closed.
+    """
+    args, sampler = trainer.args, getattr(loader, "sampler", None)
+    inner = [getattr(part, "sampler", None) for part in (sampler, getattr(loader, "batch_sampler", None))]
+    seeds = {}
+    for part in (loader, sampler, *inner):
+        generator = getattr(part, "generator", None)
+        if isinstance(part, torch.utils.data.RandomSampler):
+            stack.callback(setattr, part, "generator", generator)
+            part.generator = torch.Generator()
+            seeds[part.generator] = args.seed if args.data_seed is None else args.data_seed
+        elif isinstance(generator, torch.Generator) and generator not in seeds:
+            stack.callback(generator.set_state, generator.get_state())
+            seeds[generator] = generator.initial_seed()
+    return seeds
+
+
 def count_items(inputs: Any) -> int:
     """What the mean loss of a batch is a mean over: labels that are not -100, or rows where labels are no tensor."""
     labels = inputs.get("labels") if isinstance(inputs, Mapping) else None
@@ -171,12 +195,14 @@ class BatchWork:
     Attributes:
         loader: the batches of this process; those of a step are the same number of the loader's in each process.
         dropout: where the masks of a model that is computed without padding come from; None for torch's own.
+        generators: those of the loader and its sampler, with their seeds of the first epoch.
     """
 
     trainer: Trainer
     loader: Any
     steps_per_epoch: int
     dropout: DropoutStream | None
+    generators: Mapping[torch.Generator, int]
     rows_per_pass: int = field(default=1, init=False)
     _rows: str = field(default="rows of an unknown order", init=False)
 
@@ -194,12 +220,16 @@ class BatchWork:
             if hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
         order = whole.order(epoch) if isinstance(whole, EpochSampler) else None
-        if processes.world_size > 1:
-            # A script's own sampler may draw from the global generator, which dropout leaves different in each process.
-            torch.manual_seed(derive_seed(self.trainer.args.seed, f"order-{epoch}"))
-        batches = itertools.islice(iter(self.loader), start * size, None)
-        for number in itertools.count(start):
+        for generator, seed in self.generators.items():
+            generator.manual_seed(seed + epoch)
+        self._seed(epoch, 0)
+        batches = iter(self.loader)
+        for number in itertools.count():
+            if number:
+                self._seed(epoch, number)
             passes = list(itertools.islice(batches, size))
+            if number < start:
+                continue
             rows = [_num_rows(inputs) for inputs in passes]
             self.rows_per_pass = max([self.rows_per_pass, *rows])
             sums = processes.sum([len(passes), sum(rows), sum(self._tokens(inputs) for inputs in passes)])
@@ -212,6 +242,14 @@ class BatchWork:
             else:
                 self._rows = f"batch {number * size + 1} of the epoch"
             yield Step(passes, num_rows, num_tokens)
+
+    def _seed(self, epoch: int, number: int) -> None:
+        """What a script's sampler, data set or collator draws for a step is a function of nothing but its place.
+
+        The same in all processes, so that their samplers agree. The first epoch begins as transformers' does.
+        """
+        seed = self.trainer.args.seed
+        set_seed(derive_seed(seed, f"batches-{epoch}-{number}") % 2**32 if epoch or number else seed)
 
     def accumulate(self, step: Step) -> float:
         """Each pass counts by its share of the step's labels: 32 x 1, 8 x 4 and 4 x 8 rows give the same gradient."""

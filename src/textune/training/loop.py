@@ -67,11 +67,15 @@ def train(setup: Setup, *, callbacks: Sequence[Callback] = (), state: TrainingSt
 def _train_epochs(setup: Setup, state: TrainingState, saver: Saver) -> None:
     """From where the state stands to the end of training."""
     callbacks = saver.callbacks
-    while not _finished(state):
+    if state.epoch_end_told:
+        _leave_epoch(setup, state)
+    # An epoch's end may be all that a checkpoint of its last step has left.
+    while not _finished(state) or (state.step_in_epoch and not state.epoch_end_told):
         for callback in callbacks:
             callback.on_epoch_begin(state)
         start = (state.step, state.step_in_epoch)
-        for step in setup.work.steps(state.epoch, start=state.step_in_epoch):
+        to_come = not (_finished(state) or state.epoch_over)
+        for step in setup.work.steps(state.epoch, start=state.step_in_epoch) if to_come else ():
             for callback in callbacks:
                 callback.on_step_begin(state)
             began = time.perf_counter()
@@ -97,12 +101,23 @@ def _train_epochs(setup: Setup, state: TrainingState, saver: Saver) -> None:
                 break
         else:
             _require_steps(state, start)
+            state.epoch_over |= to_come
+        state.epoch_over |= state.requests.end_epoch
+        state.epoch_end_told = True
         for callback in callbacks:
             callback.on_epoch_end(state)
         _report(setup, state, saver, intervals=None)
-        if not _finished(state) or state.step_in_epoch == setup.work.steps_per_epoch:
-            state.epoch, state.step_in_epoch = state.epoch + 1, 0
+        _leave_epoch(setup, state)
         state.requests.end_epoch = False
+
+
+def _leave_epoch(setup: Setup, state: TrainingState) -> None:
+    """Goes to the next epoch behind the end of one; stays where training ended amid it, and goes on there if it may."""
+    if state.epoch_over or state.step_in_epoch >= setup.work.steps_per_epoch:
+        state.epoch, state.step_in_epoch = state.epoch + 1, 0
+        state.epoch_over = state.epoch_end_told = False
+    elif not _finished(state):
+        state.epoch_end_told = False
 
 
 @dataclass(frozen=True)
@@ -252,6 +267,7 @@ def _report(setup: Setup, state: TrainingState, saver: Saver, *, intervals: Inte
             setup.processes.agree(state)
             if intervals is not None and _finished(state):  # the evaluation may have ended training
                 _log(setup, state, saver.callbacks)
+    state.epoch_over |= state.requests.end_epoch
     if state.requests.interrupt:
         _interrupt(state, saver, evaluation_due=evaluate)
     if due("save", every.checkpoint):

@@ -43,6 +43,8 @@ class TrainingState:
         step: updates done.
         epoch: passes over the training rows that are complete.
         step_in_epoch: updates done in the current pass.
+        epoch_over: no more steps belong to it: a callback ended it, or there were no more rows.
+        epoch_end_told: the callbacks have heard of its end, and what they asked for then is done or `evaluation_due`.
         examples: training rows seen, repeats counted.
         tokens: real (not padding) tokens seen.
         seconds: time spent in training steps, without evaluation and saving.
@@ -70,6 +72,8 @@ class TrainingState:
     step: int = 0
     epoch: int = 0
     step_in_epoch: int = 0
+    epoch_over: bool = False
+    epoch_end_told: bool = False
     examples: int = 0
     tokens: int = 0
     seconds: float = 0.0
