@@ -225,6 +225,28 @@ def test_a_folder_is_removed_whole_whenever_the_process_is_killed(
     assert names(tmp_path) == []
 
 
+def test_a_folder_that_does_not_go_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS keeps the names of files that somebody still reads."""
+    folder = tmp_path / "step-1"
+
+    def busy(path: str, **options: int) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.unlink", busy)
+        for _ in range(2):  # the second time what was left of the first is in the way of nothing
+            folder.mkdir()
+            (folder / "file").touch()
+            remove_folder(folder)
+            assert not folder.exists()
+            clear_unfinished(tmp_path, names="step-*")
+    assert len(names(tmp_path)) == 2
+    clear_unfinished(tmp_path, names="step-*")
+    assert names(tmp_path) == []
+    with pytest.raises(StorageError, match="step-1' failed: No such file"):
+        remove_folder(folder)
+
+
 def test_what_was_about_to_be_replaced_is_put_back(tmp_path: Path) -> None:
     for name in (".step-1.old-7", ".step-1.tmp-7", ".step-2.old-7", "step-2", ".other.tmp-7"):
         (tmp_path / name).mkdir()

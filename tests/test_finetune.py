@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import json
 import math
 from pathlib import Path
@@ -493,6 +495,17 @@ def test_overwrite(quickly: Any, tiny_csv: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already holds a run; nothing was touched"):
         quickly(tiny_csv)
     assert quickly(tiny_csv, overwrite=True, seed=5).config.training.seed == 5
+
+
+def test_a_file_system_without_locks_is_said(quickly: Any, tiny_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    display = Listening()
+    run = quickly(tiny_csv, display=display)
+    (said,) = [text for text in display.said if "locks" in text]
+    assert said.startswith(f"{run.path}: its file system has no locks")
 
 
 def test_older_run_stays_when_the_new_one_cannot_begin(quickly: Any, tiny_csv: Path, tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import textune.lock
-from textune.errors import OutputError
+from textune.errors import OutputError, StorageError
 from textune.lock import LOCK_FILE, require_unlocked, run_lock
 
 HOLD = """
@@ -59,11 +62,11 @@ def test_a_holder_that_ends_between_opening_and_locking(tmp_path: Path, monkeypa
     lock = textune.lock._lock
     ended = []
 
-    def lock_late(descriptor: int, path: Path) -> bool:
+    def lock_late(descriptor: int, path: Path, kind: int) -> bool:
         if not ended:
             ended.append(path)
             path.unlink()
-        return lock(descriptor, path)
+        return lock(descriptor, path, kind)
 
     monkeypatch.setattr("textune.lock._lock", lock_late)
     with run_lock(tmp_path):
@@ -80,12 +83,56 @@ def test_a_lock_file_without_sense(tmp_path: Path) -> None:
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-    import fcntl
-
     def refuse(*arguments: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with run_lock(tmp_path) as locked:
         assert not locked
+        require_unlocked(tmp_path)
+
+
+def test_a_lock_that_needs_a_file_open_for_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS makes byte-range locks of flock's: an exclusive one needs the right to write."""
+    flock = fcntl.flock
+
+    def over_nfs(descriptor: int, operation: int) -> None:
+        is_read_only = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if operation & fcntl.LOCK_EX and is_read_only:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", over_nfs)
+    (tmp_path / LOCK_FILE).write_text("{}")  # of a killed process
+    require_unlocked(tmp_path)
+    with run_lock(tmp_path), pytest.raises(OutputError, match=f"Process {os.getpid()} on "):
+        require_unlocked(tmp_path)
+
+
+def test_those_who_only_look_do_not_keep_each_other_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / LOCK_FILE).write_text("{}")
+    flock = fcntl.flock
+    others: list[int] = []
+
+    def look_too(descriptor: int, operation: int) -> None:
+        flock(descriptor, operation)
+        if not others:
+            others.append(descriptor)
+            require_unlocked(tmp_path)
+
+    monkeypatch.setattr(fcntl, "flock", look_too)
+    require_unlocked(tmp_path)
+    assert others
+
+
+@pytest.mark.parametrize("take", [require_unlocked, lambda folder: run_lock(folder).__enter__()])
+def test_a_lock_that_fails_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: Callable[[Path], object]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / LOCK_FILE).write_text("{}")
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(StorageError, match=r"run\.lock' failed: Input/output error"):
+        take(tmp_path)

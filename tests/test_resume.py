@@ -16,13 +16,17 @@ from safetensors.torch import load_file
 from trained import QUICK, quick
 
 from textune.display import Display
+from textune.environment import PACKAGES
 from textune.errors import CheckpointError, ConfigError, InputNotFoundError, Interrupted, OutputError, StorageError
+from textune.files import json_text
 from textune.finetune import train
+from textune.job import Job
 from textune.lock import LOCK_FILE, run_lock
+from textune.report.write import write_report
 from textune.resume import WITHOUT_EFFECT, altering_options
 from textune.run import Run
 from textune.training.callbacks import Callback
-from textune.training.checkpoint import committed
+from textune.training.checkpoint import FORMAT_VERSION, _digest, _sealed, committed
 from textune.training.state import TrainingState
 
 __all__ = ["quick"]
@@ -206,6 +210,41 @@ def test_a_finished_run_says_so(begin: Begin) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 
+def test_killed_before_the_report(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("textune.results.write_report", kill)
+        begin("run")
+    run = Run.open(tmp_path / "run")
+    (run.path / ".report.html.tmp-1").write_text("<ht")
+    for name in (".model.tmp-1", ".model.old-1"):
+        (run.path / name).mkdir()
+        (run.path / name / "model.safetensors").touch()
+    said = Said()
+    with monkeypatch.context() as patch:
+        patch.setattr("textune.results.write_report", write_report)
+        resume(run, display=said)
+    assert "<html" in (run.path / "report.html").read_text()
+    assert not list(run.path.glob(".*"))
+    assert (run.model_path / "model.safetensors").stat().st_size
+    assert said.notes == [
+        f"{run.path} is finished: there is nothing to go on with",
+        "report.html was missing and has been written",
+    ]
+    before = (run.path / "report.html").stat().st_mtime_ns
+    resume(run)
+    assert (run.path / "report.html").stat().st_mtime_ns == before
+
+
+def test_no_report_is_made_up_for_where_none_is_wanted(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin("run", {"run.report": False})
+    monkeypatch.setattr("textune.results.write_report", kill)
+    resume(run)
+
+
+def kill(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_killed_after_the_last_step(begin: Begin) -> None:
     whole = begin("whole")
     cut = begin("cut")
@@ -223,6 +262,37 @@ def test_from_an_older_checkpoint(begin: Begin, tmp_path: Path, name: str) -> No
         resume(cut, from_checkpoint="step-5")
     assert "--from: there is no checkpoint 'step-5'" in caught.value.message
     assert "step-6, step-8." in caught.value.message
+
+
+class Judged(Callback):
+    """Gives the evaluation of a step a value of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, values: dict[int, float]) -> None:
+        self.step, evaluate = 0, Job.evaluate
+        monkeypatch.setattr(Job, "evaluate", lambda job: {**evaluate(job), "accuracy": values[self.step]})
+
+    def on_step(self, state: TrainingState) -> None:
+        self.step = state.step
+
+
+def test_each_checkpoint_that_stays_can_be_gone_on_from(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the best weights for the older one are no longer the best."""
+    judge = Judged(monkeypatch, {2: 0.8, 4: 0.7, 6: 0.9, 8: 0.1})
+    settings = {"evaluation.every": "2steps", "evaluation.metric": "accuracy"}
+    whole = begin("whole", settings, callbacks=[judge])
+    assert whole.summary["selected"]["step"] == 6
+    for asked in (None, "step-4"):
+        folder = tmp_path / f"from {asked}"
+        with pytest.raises(KeyboardInterrupt):
+            begin(folder.name, settings, callbacks=[judge, KillAt(7)])
+        assert committed(folder / "checkpoints") == [2, 4, 6]
+        if asked is None:
+            flip(folder / "checkpoints" / "step-6" / "model.safetensors")
+        run = resume(folder, from_checkpoint=asked, callbacks=[judge])
+        assert run.environment["resumed"][0]["step"] == 4
+        assert_same_run(run, whole)
 
 
 @pytest.mark.parametrize("log_every", ["1step", "2steps"])
@@ -307,6 +377,48 @@ def test_a_damaged_checkpoint_changes_nothing_in_the_end(begin: Begin, tmp_path:
     assert_same_run(resume(folder), whole)
 
 
+def forge(file: Path, change: Callable[[Any], Any]) -> None:
+    """Alters a JSON file of a checkpoint, and the manifest with it."""
+    file.write_text(json_text(change(json.loads(file.read_text()))))
+    files = json.loads((file.parent / "manifest.json").read_text())["files"]
+    manifest = _sealed({"format_version": FORMAT_VERSION, "files": {**files, file.name: _digest(file)}})
+    (file.parent / "manifest.json").write_text(json_text(manifest))
+
+
+def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda values: {key: value for key, value in values.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("state.json", without("best_step"), "written by another textune: 'best_step' in its state.json"),
+        ("state.json", lambda values: {**values, "best_step": "4"}, "state.json is no training's: 'best_step' is '4'"),
+        ("state.json", lambda values: [values], "written by another textune: .* in its state.json"),
+        ("run.json", without("untrained_decay"), "step-6': 'untrained_decay' in its run.json is not what a run writes"),
+        ("run.json", lambda values: {**values, "untrained_decay": [1.0]}, "step-6': 'untrained_decay' in its run.json"),
+    ],
+)
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_what_has_been_forged_is_named(
+    copy: Path, name: str, change: Callable[[Any], Any], words: str, select: str
+) -> None:
+    forge(copy / "checkpoints" / "step-6" / name, change)
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match=words) as caught:
+        resume(copy, settings={"evaluation.select": select}, allow_changes=True)
+    assert caught.value.hint
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_beside_the_checkpoints_is_left_alone(copy: Path) -> None:
+    root = copy / "checkpoints"
+    shutil.copytree(root / "step-6", root / "step-007")
+    run = resume(copy)
+    assert run.is_finished
+    assert committed(root) == [6, 8] and (root / "step-007").is_dir()
+
+
 def test_all_checkpoints_damaged(copy: Path) -> None:
     for step in (4, 6):
         flip(copy / "checkpoints" / f"step-{step}" / "model.safetensors")
@@ -354,6 +466,40 @@ def test_changes_may_be_allowed(copy: Path) -> None:
     assert said.warnings == ["changed: training.duration: recorded '1epochs', now '2epochs'"]
     assert run.config.training.duration == "2epochs"
     assert resume(run, epochs=3, allow_changes=True).summary["training"]["steps"] == 24, "a finished run, too"
+
+
+def test_killed_after_changes_were_allowed(copy: Path, tmp_path: Path, tiny_csv: Path) -> None:
+    """A scheduler starts it again with --resume alone."""
+    other = tmp_path / "other.csv"
+    other.write_text(tiny_csv.read_text().replace("negative", "bad"))
+    changes: dict[str, Any] = {"epochs": 2, "data": str(other)}
+    with pytest.raises(KeyboardInterrupt):
+        resume(copy, **changes, allow_changes=True, callbacks=[KillAt(7)])
+    with pytest.raises(KeyboardInterrupt):
+        resume(copy, callbacks=[KillAt(7)])
+    said = Said()
+    run = resume(copy, display=said)
+    assert run.summary["training"]["steps"] == 16
+    assert set(run.predictions("validation")["prediction"].to_pylist()) <= {"bad", "positive"}
+    assert "changed: training.duration: recorded '1epochs', now '2epochs'" in said.warnings
+    resumed = run.environment["resumed"]
+    assert [entry["step"] for entry in resumed] == [6, 6, 6]
+    assert all(entry["changes"] == resumed[0]["changes"] for entry in resumed)
+
+
+def test_nothing_else_than_what_was_allowed_is_changed(copy: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        resume(copy, epochs=2, allow_changes=True, callbacks=[KillAt(7)])
+    with pytest.raises(ConfigError) as caught:
+        resume(copy, epochs=3)
+    assert caught.value.problems == ["training.duration: recorded '1epochs', now '3epochs'."]
+    with pytest.raises(ConfigError):
+        resume(copy, from_checkpoint="step-4")  # of which nothing was said
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 42", "seed: 7"))
+    with pytest.raises(ConfigError) as caught:
+        resume(copy)
+    assert caught.value.problems == ["training.seed: recorded 42, now 7."]
 
 
 def test_options_without_effect_are_taken(begin: Begin, tmp_path: Path) -> None:
@@ -414,6 +560,34 @@ def test_other_software_is_said(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert run.environment["resumed"][0]["python"] == "3.99" != run.environment["python"]
 
 
+def test_other_variables_and_instructions_are_said(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "OTHER")
+    said = Said()
+    resume(copy, display=said)
+    before = json.loads((copy / "checkpoints" / "step-6" / "run.json").read_text())["software"]["instructions"]
+    assert said.warnings == [
+        f"instructions was {before}, is now OTHER: the result may differ in the last bits",
+        "ATEN_CPU_CAPABILITY was not set, is now avx2: the result may differ in the last bits",
+    ]
+
+
+def test_what_an_older_textune_did_not_record_is_no_difference(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    folder = copy / "checkpoints" / "step-6"
+    values = json.loads((folder / "run.json").read_text())
+    names = ("textune", "python", "processor", "device", *PACKAGES)
+    values["software"] = {name: values["software"][name] for name in names}
+    (folder / "run.json").write_text(json_text(values))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    manifest["files"]["run.json"] = _digest(folder / "run.json")
+    (folder / "manifest.json").write_text(json_text(_sealed(manifest)))
+    said = Said()
+    assert resume(copy, display=said).is_finished
+    assert said.warnings == []
+
+
 def test_recorded_arithmetic_and_threads_are_used_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def measured_anew(*arguments: Any) -> Any:
         raise AssertionError("the choice is recorded")
@@ -470,6 +644,18 @@ def test_space_is_looked_at_before_the_first_step(
     assert caught.value.message.startswith(f"{str(tmp_path / 'run')!r} needs about ")
     assert caught.value.message.endswith("for its checkpoints, model and predictions; 0.1 MiB are free on that disk.")
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_space_is_looked_at_before_results_are_taken_away(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = resume(copy)
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    with monkeypatch.context() as patch:
+        patch.setattr("textune.files.free_bytes", lambda path: 0)
+        with pytest.raises(StorageError, match=r"for its checkpoints, model and predictions; 0\.0 MiB are free"):
+            resume(run, epochs=2, allow_changes=True)
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+    assert run.is_finished
+    assert run.config.training.duration == "1epochs"
 
 
 @pytest.mark.parametrize(

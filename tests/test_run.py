@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -134,6 +136,41 @@ def test_a_run_is_overwritten_only_when_asked(tmp_path: Path) -> None:
     second = Run.create(path, overwrite=True, config=Config())
     assert second.config.training.seed == 42
     assert [entry.name for entry in path.iterdir()] == ["config.yaml"]
+
+
+def test_killed_while_a_run_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each file in turn: what is left is no finished run, can be opened and be overwritten again."""
+    unlink, left = os.unlink, 0
+
+    def kill(path: str, **options: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        unlink(path, **options)
+
+    for removed in itertools.count():
+        whole = make_run(tmp_path / f"run-{removed}")
+        for run in (whole, make_run(whole.path / "seed-1"), make_run(whole.path / "all-rows")):
+            run.write("summary.json", {})
+            run.write("data.json", {})
+            run.model_path.mkdir()
+            (run.model_path / "model.safetensors").touch()
+        left = removed
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", kill)
+            try:
+                Run.create(whole.path, overwrite=True, config=Config())
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        for run in (Run.open(whole.path), *whole.runs):
+            whole_is_there = (run.model_path / "model.safetensors").exists() and (run.path / "data.json").exists()
+            assert not run.is_finished or whole_is_there, removed
+        assert Run.create(whole.path, overwrite=True, config=Config()).path == whole.path
+        assert [entry.name for entry in whole.path.iterdir()] == ["config.yaml"]
+    assert removed > 9, "each file was the last one removed"
 
 
 @pytest.mark.parametrize("overwrite", [True, False])

@@ -178,13 +178,16 @@ def replacing_folder(path: Path, *, num_bytes: int | None = None) -> Iterator[Pa
 def remove_folder(path: Path) -> None:
     """Removes a folder, so that it is there whole or not at all, whenever the process is killed.
 
+    What of it cannot be deleted now, as a file that somebody reads over NFS, is left to `clear_unfinished`.
+
     Raises:
         OutputError, StorageError: see `storage_errors`.
     """
-    removed = path.with_name(f".{path.name}.tmp-removed-{os.getpid()}")
+    # Another name each time: what is left of an earlier one of that name is in nobody's way.
+    removed = path.with_name(f".{path.name}.tmp-removed-{secrets.token_hex(4)}")
     with storage_errors(path):
         path.rename(removed)
-        shutil.rmtree(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def clear_unfinished(folder: Path, *, names: str) -> None:

@@ -24,10 +24,11 @@ from textune.lock import run_lock
 from textune.models.load import Classifier, find_checkpoint
 from textune.options import resolve_options
 from textune.preparation import audit_quickly, check_options, load, tokenize, warn_of_few_rows
+from textune.repeats.beginnings import require_same_beginning
 from textune.repeats.members import has_members, require_same_members, without_members
 from textune.repeats.training import train_members
 from textune.report.trackers import Tracker, open_trackers, require_installed
-from textune.results import RunLog, data_json, write_results
+from textune.results import RunLog, complete, data_json, write_results
 from textune.resume import (
     Origin,
     Resumption,
@@ -40,6 +41,7 @@ from textune.resume import (
     run_checkpoints,
 )
 from textune.run import Run, check_output, output_path
+from textune.seeds import generators_given_back
 from textune.training.allocator import keep_few_kernels
 from textune.training.callbacks import Callback, EarlyStopping
 from textune.training.engine import Engine, build_engine
@@ -118,14 +120,21 @@ def train(
             """Begins one run of several, or goes on with it."""
             path = Path(str(member.run.output))
             if not processes.from_main(lambda: (path / "config.yaml").is_file()):
-                return fine_tune(member, like=like, **common)
+                return fine_tune(member, like=like, allow_changes=allow_changes, **common)
             begun = Run(path)
             with run_lock(path) if processes.is_main else nullcontext():
                 changed = resolve_options(begun.config, *without_members(named, settings))
                 return _go_on(begun, changed, allow_changes=allow_changes, like=like, **common)
 
         if has_members(resolved):
-            return train_members(resolved, run, train_member=train_member, display=shown, processes=processes)
+            return train_members(
+                resolved,
+                run,
+                train_member=train_member,
+                allow_changes=allow_changes,
+                display=shown,
+                processes=processes,
+            )
         if run is not None:
             return _go_on(run, resolved, from_checkpoint=from_checkpoint, allow_changes=allow_changes, **common)
         return fine_tune(resolved, **common)
@@ -154,12 +163,20 @@ def _go_on(
     step = processes.from_main(lambda: choose_step(planned, asked=from_checkpoint, display=display))
     if step is None:
         display.note(f"{run.path} is finished: there is nothing to go on with")
+        if processes.is_main:
+            complete(run, display, report=config.run.report)
         return run
     resumption = dataclasses.replace(planned, step=step)
     where = f"goes on from step {step}" if step else "has no checkpoint yet and starts anew"
     display.note(f"{run.path} {where}")
     return fine_tune(
-        config, display=display, callbacks=callbacks, processes=processes, resumption=resumption, like=like
+        config,
+        display=display,
+        callbacks=callbacks,
+        processes=processes,
+        resumption=resumption,
+        like=like,
+        allow_changes=allow_changes,
     )
 
 
@@ -181,12 +198,15 @@ def fine_tune(
     processes: Processes = ALONE,
     resumption: Resumption | None = None,
     like: Run | None = None,
+    allow_changes: bool = False,
 ) -> Run:
     """Reads, tokenises, trains, evaluates and saves. See `train`.
 
     Args:
         resumption: how the run goes on whose configuration this is; None for a new one.
-        like: a run in whose arithmetic a new one is computed, where the device is of the same kind.
+        like: a run to go with: with the same data, checkpoint and threads, and in its arithmetic where the device is
+            of the same kind.
+        allow_changes: whether data and checkpoint may be others than those of `like`.
     """
     import torch
 
@@ -200,12 +220,11 @@ def fine_tune(
     with ExitStack() as stack:
         recorded = None if resumption is None else resumption.origin
         stack.callback(torch.set_num_threads, torch.get_num_threads())
-        usual = threads(processes=processes.local_world_size) if recorded is None else recorded.threads
-        torch.set_num_threads(config.training.threads or usual)
+        torch.set_num_threads(config.training.threads or _usual_threads(processes, recorded, like))
         if config.engine.few_kernels:
             keep_few_kernels()  # before the first product
         # Training seeds torch's generators at every step; the caller's are given back as they were.
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(generators_given_back(device))
         folder = stack.enter_context(workspace())
         with processes.main_first():  # converts the data, tokenises them and keeps both; the others find them there
             checkpoint = find_checkpoint(config.model.checkpoint, revision=config.model.revision)
@@ -232,6 +251,10 @@ def fine_tune(
         signals = StopSignals()
         job = Job(config, prepared, classifier, tokens, engine, display, processes, check_signals=signals.check)
         origin = origin_of(config, prepared, checkpoint, engine, processes)
+        if like is not None and not allow_changes and processes.is_main:
+            require_same_beginning(
+                [like], prepared, origin.files, origin.processes, allow_changes=False, display=display
+            )
         run, setup, state = _begin(job, origin, resumption, audit, stack)
         trackers = _trackers(job, run, stack)
         watchers = [signals, *callbacks, *_logs(job, run), *trackers, display]
@@ -252,17 +275,20 @@ def _begin(
         The run, what the loop is given, and the state to go on from; None for the beginning.
     """
     run = Run(Path(str(job.config.run.output)))
-    changed = resumption is not None and require_same_origin(resumption, origin, display=job.display)
+    changes = [] if resumption is None else require_same_origin(resumption, origin, display=job.display)
     state = None
     with job.processes.main_first():
         setup = job.setup(checkpoints=run.checkpoints_path, folders=run_checkpoints(run, origin, job.engine))
         if job.processes.is_main and resumption is None:
             check_output(run.path, overwrite=job.config.run.overwrite)
-            stack.enter_context(run_lock(run.path))
+            if not stack.enter_context(run_lock(run.path)):
+                job.display.warning(
+                    f"{run.path}: its file system has no locks, so that nothing keeps a second process out of it"
+                )
         if resumption is not None and resumption.checkpoint is not None:
-            state = go_on(resumption, job, setup, changed=changed)
+            state = go_on(resumption, job, setup, changed=bool(changes))
         if job.processes.is_main:
-            _write_run(job, run, setup, resumption)
+            _write_run(job, run, setup, resumption, changes)
             if audit is not None:
                 run.write("audit.json", audit.as_json(limit=KEPT_FINDING_ROWS))
     return run, setup, state
@@ -288,6 +314,15 @@ def _trackers(job: Job, run: Run, stack: ExitStack) -> list[Tracker]:
     for tracker in trackers:
         stack.callback(tracker.close)
     return trackers
+
+
+def _usual_threads(processes: Processes, recorded: Origin | None, like: Run | None) -> int:
+    """As many as were recorded, for the bits depend on them."""
+    if recorded is not None:
+        return recorded.threads
+    if like is not None:
+        return int(processes.from_main(lambda: like.environment["threads"]))
+    return threads(processes=processes.local_world_size)
 
 
 def _arithmetic(
@@ -321,16 +356,16 @@ def _with_output(config: Config, prepared: PreparedData, processes: Processes) -
     return dataclasses.replace(config, run=dataclasses.replace(config.run, output=output))
 
 
-def _write_run(job: Job, run: Run, setup: Setup, resumption: Resumption | None) -> None:
+def _write_run(job: Job, run: Run, setup: Setup, resumption: Resumption | None, changes: Sequence[str]) -> None:
     """What stands in the run folder before the first step. This process holds its lock."""
     environment = {**describe(job.engine.device, job.engine.arithmetic), "engine": list(job.engine.notes)}
-    goes_on = resumption is not None and resumption.checkpoint is not None
-    if goes_on:
-        assert resumption is not None
-        rewind_run(resumption, environment)
-    held = sum(file.stat().st_size for file in run.checkpoints_path.rglob("*") if file.is_file()) if goes_on else 0
+    # Before anything is taken away; what the run holds of these gives room to what will be written.
+    places = (run.checkpoints_path, run.model_path, run.predictions_path)
+    held = sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())
     require_space(run.path, job.bytes_needed(setup) - held, what="its checkpoints, model and predictions")
-    if not goes_on:
+    if resumption is not None and resumption.checkpoint is not None:
+        rewind_run(resumption, environment, changes)
+    else:
         Run.create(run.path, overwrite=job.config.run.overwrite or resumption is not None, config=job.config)
         run.write("environment.json", environment)
     run.write("data.json", data_json(job))

@@ -28,7 +28,7 @@ def run_lock(folder: Path) -> Iterator[bool]:
         Whether there is a lock: not where the file system has none.
 
     Raises:
-        OutputError: another process holds it; says which. Or the folder cannot be written.
+        OutputError, StorageError: another process holds it; says which. Or the folder cannot be written.
     """
     path = folder / LOCK_FILE
     with storage_errors(folder):
@@ -51,6 +51,7 @@ def require_unlocked(folder: Path) -> None:
 
     Raises:
         OutputError: it does; says which.
+        StorageError: the file system cannot say.
     """
     path = folder / LOCK_FILE
     try:
@@ -58,7 +59,8 @@ def require_unlocked(folder: Path) -> None:
     except OSError:  # no folder, no lock, or no rights, of which others speak
         return
     try:
-        _lock(descriptor, path)
+        # Shared: others may look as well, and over NFS an exclusive lock needs a file open for writing.
+        _lock(descriptor, path, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -69,7 +71,7 @@ def _locked_file(path: Path) -> tuple[int, bool]:
         with storage_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            locked = _lock(descriptor, path)
+            locked = _lock(descriptor, path, fcntl.LOCK_EX)
             if _is_file(path, descriptor):
                 return descriptor, locked
         except BaseException:
@@ -78,15 +80,16 @@ def _locked_file(path: Path) -> tuple[int, bool]:
         os.close(descriptor)  # its holder has just ended and has taken the file with it
 
 
-def _lock(descriptor: int, path: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _held(path) from None
-    except OSError as error:
-        if error.errno in _NOT_SUPPORTED:
-            return False
-        raise
+def _lock(descriptor: int, path: Path, kind: int) -> bool:
+    with storage_errors(path):
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _held(path) from None
+        except OSError as error:
+            if error.errno in _NOT_SUPPORTED:
+                return False
+            raise
     return True
 
 

@@ -26,7 +26,7 @@ from textune.files import write_text
 from textune.job import Job
 from textune.models.load import save_classifier
 from textune.report.card import model_card
-from textune.report.write import write_report
+from textune.report.write import RUN_PAGE, write_report
 from textune.run import Run
 from textune.training.callbacks import Callback, Record
 from textune.training.checkpoint import STEP_FOLDERS, load_weights
@@ -139,6 +139,20 @@ def report_or_warn(run: Run, display: Display) -> None:
         write_report([run.path])
     except Exception as error:
         display.warning(f"report.html could not be written ({error}); `textune report {run.path}` tries again")
+
+
+def complete(run: Run, display: Display, *, report: bool) -> None:
+    """Does what a process that was killed after the summary has left undone.
+
+    Args:
+        report: whether the run is to have one.
+    """
+    run.clear_unfinished()
+    page = run.path / RUN_PAGE
+    if report and not page.exists():
+        report_or_warn(run, display)
+        if page.exists():
+            display.note(f"{page.name} was missing and has been written")
 
 
 def analyse_split(

@@ -14,18 +14,19 @@ import datetime
 import functools
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.config_reading import option_fields, plain_options
-from textune.environment import describe
+from textune.environment import KERNEL_VARIABLES, describe
 from textune.errors import CheckpointError, ConfigError, Interrupted
 from textune.files import json_text, misfits, read_json, remove_folder
 from textune.training.checkpoint import (
     STEP_FOLDERS,
     CheckpointFolders,
+    best_step,
     found,
     load_optimizer,
     load_weights,
@@ -65,7 +66,7 @@ class Origin:
         data: fingerprint, task, columns, labels and rows per split.
         files: SHA-256 of the files of the checkpoint that training began with.
         processes: how many train together.
-        software: versions, processor and device.
+        software: versions, processor, device, and what else chooses the kernels.
         arithmetic: how products are computed: `Arithmetic.as_json`.
         threads: of the CPU, in each process.
     """
@@ -74,7 +75,7 @@ class Origin:
     data: dict[str, Any]
     files: dict[str, str]
     processes: int
-    software: dict[str, str]
+    software: dict[str, Any]
     arithmetic: dict[str, Any]
     threads: int
 
@@ -128,6 +129,17 @@ class Resumption:
         then = {name: self.origin.options.get(name, fields[name][0].default) for name in now}
         return [f"{name}: recorded {before!r}, now {after!r}" for name, before, after in _differences(then, now)]
 
+    def refused(self, changes: Sequence[str]) -> list[str]:
+        """Those that are allowed neither now nor were when the run last went on from this checkpoint.
+
+        For a run that was killed before its next checkpoint goes on as it was about to.
+        """
+        if not changes or self.allow_changes:
+            return []
+        resumed = reversed(self.run.environment.get("resumed", []))
+        allowed: list[str] = next((entry.get("changes", []) for entry in resumed if entry["step"] == self.step), [])
+        return [change for change in changes if change not in allowed]
+
 
 def choose_step(resumption: Resumption, *, asked: str | None, display: Display) -> int | None:
     """The step of the checkpoint to go on from; 0 for the beginning, None for a finished run that needs nothing more.
@@ -150,10 +162,11 @@ def choose_step(resumption: Resumption, *, asked: str | None, display: Display) 
             f"The run {str(run.path)!r} is finished and has no checkpoint left to go on from.",
             hint="Choose another folder with --output and train anew.",
         )
-    changes = dataclasses.replace(resumption, step=step).changed_options
-    if changes and not resumption.allow_changes:
+    resumption = dataclasses.replace(resumption, step=step)
+    changes = resumption.changed_options
+    if refused := resumption.refused(changes):
         raise ConfigError(
-            [f"{change}." for change in changes],
+            [f"{change}." for change in refused],
             hint=f"These alter the result of {run.path}, so that it would no longer be the run that was begun. Leave "
             "them out, or say --allow-changes.",
         )
@@ -204,11 +217,10 @@ def choose_checkpoint(root: Path, *, asked: str | None, needs_best: bool, displa
 
 def _require_whole(folder: Path, *, needs_best: bool) -> None:
     verify(folder)
-    best = read_json(folder / "state.json")["best_step"]
-    best_folder = STEP_FOLDERS.folder(folder.parent, -1 if best is None else best)
-    if needs_best and best is not None and best_folder != folder:
+    best = best_step(folder)
+    if needs_best and best is not None and STEP_FOLDERS.folder(folder.parent, best) != folder:
         try:
-            verify(best_folder)
+            verify(STEP_FOLDERS.folder(folder.parent, best))
         except CheckpointError as error:
             raise CheckpointError(f"{folder.name} needs the best weights so far. {error.message}") from error
 
@@ -225,14 +237,18 @@ def origin_of(config: Config, prepared: PreparedData, checkpoint: Path, engine: 
         checkpoint: the folder that training begins with.
     """
     environment = describe(engine.device, engine.arithmetic)
+    determinism = environment["determinism"]
+    variables = determinism.pop("environment")
     return Origin(
         options=altering_options(config),
         data=_describe_data(prepared),
-        files=_hash_checkpoint(checkpoint),
+        files=hash_checkpoint(checkpoint),
         processes=processes.world_size,
         software={
             **environment["packages"],
             **{name: environment[name] for name in ("textune", "python", "processor", "device")},
+            **determinism,
+            **{name: variables.get(name, "not set") for name in KERNEL_VARIABLES},
         },
         arithmetic=environment["arithmetic"],
         threads=environment["threads"],
@@ -241,16 +257,19 @@ def origin_of(config: Config, prepared: PreparedData, checkpoint: Path, engine: 
 
 def _describe_data(prepared: PreparedData) -> dict[str, Any]:
     """What of the data alters the result."""
-    schema = {name: value for name, value in prepared.schema.to_json().items() if name != "notes"}
     return {
-        "fingerprint": prepared.source.fingerprint,
-        "task": None if prepared.source.task is None else prepared.source.task.name,
-        **schema,
+        **describe_source(prepared.as_json()),
         **{f"rows of {name}": len(split) for name, split in prepared.rows.items()},
     }
 
 
-def _hash_checkpoint(folder: Path) -> dict[str, str]:
+def describe_source(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What alters the result, of what data.json holds; however the rows are split."""
+    schema = {name: value for name, value in data["schema"].items() if name != "notes"}
+    return {"fingerprint": data["fingerprint"], "task": data["task"], **schema}
+
+
+def hash_checkpoint(folder: Path) -> dict[str, str]:
     """SHA-256 of each file that a checkpoint is loaded from."""
     files = sorted({file for pattern in _READ_FROM_CHECKPOINT for file in folder.glob(pattern)})
     hashes = {}
@@ -260,37 +279,49 @@ def _hash_checkpoint(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def require_same_origin(resumption: Resumption, now: Origin, *, display: Display) -> bool:
+def require_same_origin(resumption: Resumption, now: Origin, *, display: Display) -> list[str]:
     """Compares what the run was begun with and what is here now; options have been compared before.
 
     Returns:
-        Whether something that alters the result, options included, has changed.
+        What has changed that alters the result, options included, in words.
 
     Raises:
         CheckpointError: data, labels, the checkpoint it began with or the number of processes have changed.
     """
     then = resumption.origin
     if then is None:
-        return False
-    changes = [
-        f"{what}{name}: recorded {_short(before)}, now {_short(after)}"
-        for what, old, new in (
+        return []
+    changes = changes_in_words(
+        (
             ("data, ", then.data, now.data),
             ("--model, ", then.files, now.files),
             ("", {"processes": then.processes}, {"processes": now.processes}),
         )
-        for name, before, after in _differences(old, new)
-    ]
-    if changes and not resumption.allow_changes:
+    )
+    if refused := resumption.refused(changes):
         raise CheckpointError(
-            f"The run {str(resumption.run.path)!r} cannot go on as it began. {'; '.join(changes)}.",
+            f"The run {str(resumption.run.path)!r} cannot go on as it began. {'; '.join(refused)}.",
             hint="Bring back what it began with, or say --allow-changes: then it goes on with what is here now.",
         )
     for change in changes:
         display.warning(f"changed: {change}")
     for name, before, after in _differences(then.software, now.software):
-        display.warning(f"{name} was {before}, is now {after}: the result may differ in the last bits")
-    return bool(changes or resumption.changed_options)
+        if name in then.software:  # an older textune recorded less
+            display.warning(f"{name} was {before}, is now {after}: the result may differ in the last bits")
+    return [*resumption.changed_options, *changes]
+
+
+def changes_in_words(parts: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """What has changed, one by one.
+
+    Args:
+        parts: how the names of a part begin, what was recorded of it, and what is here now.
+    """
+    return [
+        f"{what}{name}: recorded {_short(before)}, now {_short(after)}"
+        for what, then, now in parts
+        for name, before, after in _differences(then, now)
+    ]
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -324,14 +355,23 @@ def go_on(resumption: Resumption, job: Job, setup: Setup, *, changed: bool) -> T
 
     Args:
         changed: whether something has changed that alters the result, and with it perhaps the length of training.
+
+    Raises:
+        CheckpointError: it is damaged, has been forged, or belongs to another model or textune.
     """
     folder = resumption.checkpoint
     assert folder is not None, "there is a checkpoint to go on from"
-    with job.engine.loading(read_json(folder / "run.json")["untrained_decay"]):
+    decay, values = read_json(folder / "run.json").get("untrained_decay"), read_json(folder / "state.json")
+    if not isinstance(decay, float):
+        raise CheckpointError(
+            f"The checkpoint {str(folder)!r}: 'untrained_decay' in its run.json is not what a run writes there.",
+            hint="Go on from another checkpoint: --from step-N.",
+        )
+    state = TrainingState.from_json(values if isinstance(values, dict) else {})
+    with job.engine.loading(decay):
         load_weights(folder, job.classifier.model)
     for name in load_optimizer(folder, job.classifier.model, setup.optimizer, partly=changed):
         job.display.warning(f"{name}: AdamW's moments begin anew, because other rows of it are trained now")
-    state = TrainingState.from_json(read_json(folder / "state.json"))
     if changed:
         assert setup.schedule is not None, "a job has a schedule"
         state.total_steps, state.stop_reason = setup.schedule.total_steps, None
@@ -358,8 +398,11 @@ def hint_of_resuming(folder: Path) -> Iterator[None]:
         raise
 
 
-def rewind_run(resumption: Resumption, environment: dict[str, Any]) -> None:
+def rewind_run(resumption: Resumption, environment: dict[str, Any], changes: Sequence[str]) -> None:
     """Brings the run folder to where the checkpoint stands, and notes in environment.json that it went on from there.
+
+    Args:
+        changes: what has changed that alters the result, in words.
 
     Raises:
         OutputError, StorageError: the folder cannot be written.
@@ -371,10 +414,12 @@ def rewind_run(resumption: Resumption, environment: dict[str, Any]) -> None:
         if step > resumption.step:  # damaged, or of a course that is left now
             remove_folder(STEP_FOLDERS.folder(run.checkpoints_path, step))
     run.go_back(folder)
-    run.write_config(resumption.config)
     resumed = {
         "step": resumption.step,
+        "changes": list(changes),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{name: value for name, value in environment.items() if name != "engine"},
     }
+    # Before config.yaml: a kill in between must not leave options that nobody is known to have allowed.
     run.write("environment.json", {**recorded, "resumed": [*recorded.get("resumed", []), resumed]})
+    run.write_config(resumption.config)

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from textune.config import Config
 from textune.config_reading import read_config, to_yaml
 from textune.errors import CheckpointError, DataError, InputNotFoundError, OutputError
-from textune.files import read_json, reading_errors, replacing, storage_errors, write_json, write_text
+from textune.files import clear_unfinished, read_json, reading_errors, replacing, storage_errors, write_json, write_text
 from textune.lock import LOCK_FILE, require_unlocked
 
 if TYPE_CHECKING:
@@ -118,9 +118,7 @@ class Run:
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             # Emptied, not removed: the folder may be a link, a mounted disk or where the user stands.
-            for entry in path.iterdir():
-                if entry.name != LOCK_FILE:
-                    _remove(entry)
+            _empty(path)
         run = cls(path)
         run.write_config(config)
         return run
@@ -246,6 +244,12 @@ class Run:
         with storage_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
+    def clear_unfinished(self) -> None:
+        """Takes away what a killed process left half written, and puts back what it was about to replace."""
+        with storage_errors(self.path):
+            for name in ENTRIES:
+                clear_unfinished(self.path, names=name)
+
     def go_back(self, checkpoint: Path) -> None:
         """Makes the log what it was at a checkpoint, and takes away results and what was half written."""
         with storage_errors(self.path):
@@ -355,6 +359,18 @@ def _is_made(path: Path) -> bool:
         except FileExistsError:
             return False
     return True
+
+
+def _empty(folder: Path) -> None:
+    """Takes away all but the lock and config.yaml.
+
+    A process killed amid it leaves a run that may be overwritten again, and one without a summary: not a finished one.
+    """
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name != "summary.json"):
+        if _MEMBER.fullmatch(entry.name) and not entry.is_symlink():
+            _empty(entry)
+        if entry.name not in {LOCK_FILE, "config.yaml"}:
+            _remove(entry)
 
 
 def _remove(entry: Path) -> None:

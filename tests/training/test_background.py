@@ -45,6 +45,24 @@ def test_an_interrupted_wait_can_be_taken_up_again() -> None:
     assert done and not background.is_working
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["threads", "memory"])
+def test_where_there_is_no_thread_to_be_had_the_job_is_done_at_once(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def none_left(self: threading.Thread) -> None:
+        raise error
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    background, done = Background(), []
+    background.start(lambda: done.append(threading.current_thread()))
+    assert done == [threading.main_thread()] and not background.is_working
+    background.collect()
+    background.start(lambda: 1 // 0)
+    background.wait()
+    with pytest.raises(ZeroDivisionError):
+        background.collect()
+
+
 def test_an_error_is_raised_once_where_it_is_collected() -> None:
     background = Background()
     background.start(lambda: 1 // 0)

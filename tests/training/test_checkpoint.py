@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -16,9 +17,14 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 
 from textune.config import TrainingConfig
 from textune.errors import CheckpointError, OutputError, StorageError
+from textune.files import json_text
 from textune.training.checkpoint import (
+    _digest,
+    _sealed,
     begin_checkpoint,
+    best_step,
     committed,
+    found,
     load_optimizer,
     load_weights,
     model_tensors,
@@ -221,6 +227,28 @@ def test_damaged_manifest(tmp_path: Path, manifest: str) -> None:
         verify(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../secret", "'../secret' is no name of a file in it"),
+        ("/dev/null", "'/dev/null' is no name of a file in it"),
+        ("..", r"'\.\.' is no name of a file in it"),
+        ("", "'' is no name of a file in it"),
+        ("link", "link is a link"),
+        ("n" * 300, "nnn cannot be read: File name too long"),
+    ],
+)
+def test_a_manifest_leads_nowhere_else(tmp_path: Path, name: str, words: str) -> None:
+    folder, outside = save(tmp_path), tmp_path / "secret"
+    outside.write_text("x")
+    (folder / "link").symlink_to(outside)
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    manifest = _sealed({"format_version": 1, "files": {**files, name: _digest(outside)}})
+    (folder / "manifest.json").write_text(json_text(manifest))
+    with pytest.raises(CheckpointError, match=f"step-1' is damaged: .*{words}"):
+        verify(folder)
+
+
 def test_missing_manifest(tmp_path: Path) -> None:
     folder = save(tmp_path)
     (folder / "manifest.json").unlink()
@@ -287,13 +315,50 @@ def test_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     assert committed(tmp_path) == [20]
 
 
+def evaluated(root: Path, values: list[int], *, keep: int) -> None:
+    """Checkpoints of which each has been evaluated, as far as it matters which of them stay."""
+    best = 0
+    for step, value in enumerate(values):
+        best = step if value > values[best] else best
+        folder = root / f"step-{step}"
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(json.dumps({"best_step": best}))
+        (folder / "manifest.json").touch()
+        remove_old(root, keep=keep, best=best)
+
+
+def test_keeps_what_was_best_for_those_that_stay(tmp_path: Path) -> None:
+    """In whichever order five evaluations get better or worse, from each that stays training can go on."""
+    for number, values in enumerate(itertools.permutations(range(5))):
+        root = tmp_path / str(number)
+        evaluated(root, list(values), keep=2)
+        kept = committed(root)
+        assert kept[-2:] == [3, 4] and len(kept) <= 3, "one more than asked for: there is room for no others"
+        assert all(best_step(root / f"step-{step}") in kept for step in kept)
+
+
+def test_the_state_of_an_old_checkpoint_may_be_anything(tmp_path: Path) -> None:
+    evaluated(tmp_path, [3, 2, 1], keep=3)
+    for text in ("", "[]", "{}", '{"best_step": "1"}', '{"best_step": null}'):
+        (tmp_path / "step-1" / "state.json").write_text(text)
+        assert best_step(tmp_path / "step-1") is None
+    (tmp_path / "step-1" / "state.json").unlink()
+    remove_old(tmp_path, keep=2, best=2)
+    assert committed(tmp_path) == [0, 1, 2]
+    remove_old(tmp_path, keep=1, best=2)
+    assert committed(tmp_path) == [0, 2]
+
+
 def test_committed_ignores_everything_else(tmp_path: Path) -> None:
     assert committed(tmp_path / "none") == []
     save(tmp_path, 5)
     for name in ("step-7", ".step-8.tmp-1", "step-x", "other"):
         (tmp_path / name).mkdir()
+    for name in ("step-05", "step-1\u0663"):  # no names that a step has here, though they are numbers
+        shutil.copytree(tmp_path / "step-5", tmp_path / name)
     (tmp_path / "step-9").write_text("")
     assert committed(tmp_path) == [5]
+    assert found(tmp_path) == [5, 7]
 
 
 def test_same_step_again_replaces(tmp_path: Path) -> None:
@@ -357,6 +422,19 @@ def test_numbers_settings_and_moments_of_another_shape(tmp_path: Path) -> None:
         for weight in model.parameters():
             assert other.state[weight]["count"] == 1
             assert torch.equal(other.state[weight]["row"], torch.ones(weight.shape[-1:]))
+
+
+def test_moments_do_not_lie_in_the_file_any_more(tmp_path: Path) -> None:
+    """Over NFS nobody could delete it, and whoever overwrites it would alter them."""
+    model, optimizer = stepped()
+    file = save_checkpoint(tmp_path, TrainingState(total_steps=2, step=1), model, optimizer) / "optimizer.safetensors"
+    other = build_optimizer(model, TrainingConfig(learning_rate=1e-3))
+    load_optimizer(file.parent, model, other)
+    with file.open("r+b") as stream:
+        stream.write(bytes(file.stat().st_size))
+    for weight in model.parameters():
+        for name, moment in optimizer.state[weight].items():
+            assert torch.equal(other.state[weight][name], moment), name
 
 
 def test_moments_of_another_training_are_refused(tmp_path: Path) -> None:

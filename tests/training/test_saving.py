@@ -77,6 +77,68 @@ def test_callbacks_hear_of_it_in_their_own_thread_when_it_is_whole(tmp_path: Pat
     assert watch.heard == 5
 
 
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_where_a_copy_finds_no_memory_it_is_written_at_once(
+    tmp_path: Path, slow_disk: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    setup, at_once = background(tmp_path / "behind"), background(tmp_path / "at once")
+    train(dataclasses.replace(at_once, background_bytes=None))
+    slow_disk.clear()
+
+    def held(tensor: torch.Tensor, *, copied: bool) -> torch.Tensor:
+        if copied and tensor.shape == setup.model.classifier.bias.shape:  # type: ignore[union-attr]
+            raise error
+        return tensor
+
+    monkeypatch.setattr("textune.training.checkpoint._held", held)
+    train(setup)
+    assert set(slow_disk) == {"MainThread"}
+    assert committed(setup.checkpoints) == [8, 10]
+    for step in (8, 10):
+        verify(setup.checkpoints / f"step-{step}")
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            found, expected = (load_file(root.checkpoints / f"step-{step}" / name) for root in (setup, at_once))
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_where_no_thread_is_to_be_had_it_is_written_at_once(
+    tmp_path: Path, slow_disk: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    setup = background(tmp_path)
+    train(setup)
+    assert set(slow_disk) == {"MainThread"}
+    assert committed(setup.checkpoints) == [8, 10]
+    verify(setup.checkpoints / "step-10")
+
+
+def test_another_error_amid_a_copy_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(tensor: torch.Tensor, *, copied: bool) -> torch.Tensor:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr("textune.training.checkpoint._held", held)
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        train(background(tmp_path))
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(path: str, **options: int) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", path)
+
+    setup = background(tmp_path, steps=8)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.unlink", busy)
+        train(setup)
+    assert committed(setup.checkpoints) == [6, 8]
+    assert len(list(setup.checkpoints.glob(".step-*"))) == 2
+    train(background(tmp_path, steps=10))
+    assert {folder.name for folder in setup.checkpoints.iterdir()} == {"step-8", "step-10"}
+
+
 def test_an_error_is_raised_at_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(tensors: Any, path: Path, **options: Any) -> None:
         if ".step-4." in str(path):

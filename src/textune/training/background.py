@@ -15,7 +15,7 @@ class Background:
         self._error: BaseException | None = None
 
     def start(self, job: Callable[[], object]) -> None:
-        """Begins a job. The one before has been collected."""
+        """Begins a job, or does it at once where no thread is to be had. The one before has been collected."""
         assert self._ended is None, "one at a time"
         ended = self._ended = threading.Event()
 
@@ -28,7 +28,11 @@ class Background:
                 ended.set()
 
         # A daemon: whoever stops the program at once does not wait for it.
-        threading.Thread(target=work, name="textune-checkpoint", daemon=True).start()
+        thread = threading.Thread(target=work, name="textune-checkpoint", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):  # the system has no more threads to give
+            work()
 
     @property
     def is_working(self) -> bool:

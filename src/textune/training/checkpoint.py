@@ -162,16 +162,31 @@ def found(root: Path, *, folders: CheckpointFolders = STEP_FOLDERS) -> list[int]
     """The steps that have a folder, oldest first; one without a manifest is damaged, or another program's."""
     if not root.is_dir():
         return []
-    name = re.compile(rf"{re.escape(folders.prefix)}-(\d+)")
+    name = re.compile(rf"{re.escape(folders.prefix)}-(0|[1-9][0-9]*)")
     names = (name.fullmatch(folder.name) for folder in root.iterdir() if folder.is_dir())
     return sorted(int(match[1]) for match in names if match)
 
 
 def remove_old(root: Path, *, keep: int, best: int | None, folders: CheckpointFolders = STEP_FOLDERS) -> None:
-    """Removes all checkpoints but the last `keep` and the best."""
-    for step in committed(root, folders=folders)[:-keep]:
-        if step != best:
+    """Removes all checkpoints but the last `keep`, the best, and what was the best for each of these.
+
+    They are one more than `keep` at most: a best from after the first of the last ones is among them.
+    """
+    steps = committed(root, folders=folders)
+    needed = {best, *(best_step(folders.folder(root, step)) for step in steps[-keep:])}
+    for step in steps[:-keep]:
+        if step not in needed:
             remove_folder(folders.folder(root, step))
+
+
+def best_step(folder: Path) -> int | None:
+    """The step of the best evaluation up to a checkpoint; None where its state.json names none, or is damaged."""
+    try:
+        state = read_json(folder / "state.json")
+    except (InputNotFoundError, DataError):
+        return None
+    step = state.get("best_step") if isinstance(state, dict) else None
+    return step if isinstance(step, int) else None
 
 
 def verify(folder: Path) -> None:
@@ -182,7 +197,14 @@ def verify(folder: Path) -> None:
     """
     for name, expected in _listed_files(folder).items():
         file = folder / name
-        found = _digest(file) if file.is_file() else None
+        if file.parent != folder or name == "..":
+            raise _damaged(folder, f"{name!r} is no name of a file in it")
+        try:
+            if file.is_symlink():
+                raise _damaged(folder, f"{name} is a link")
+            found = _digest(file) if file.is_file() else None
+        except OSError as error:
+            raise _damaged(folder, f"{name:.60} cannot be read: {error.strerror}") from error
         if found != expected:
             raise _damaged(folder, f"{name} {'is missing' if found is None else 'has been cut short or altered'}")
 
@@ -315,7 +337,8 @@ def _stored_optimizer(
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as opened:
-        items: dict[str, Any] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
+        # Copies: what safetensors gives lies in the file, which is to be deleted one day, and `to` leaves it there.
+        items: dict[str, Any] = {key: opened.get_tensor(key).clone() for key in opened.keys()}  # noqa: SIM118
         stored = (opened.metadata() or {}).get("textune")
     values = None if stored is None else from_plain(json.loads(stored))
     found: dict[str, dict[str, Any]] = {}

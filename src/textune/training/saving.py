@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from textune.memory import is_out_of_memory
 from textune.training.background import Background
 from textune.training.callbacks import Callback
 from textune.training.checkpoint import Pending, begin_checkpoint, checkpoint_bytes, remove_old
@@ -22,8 +24,8 @@ PATIENCE = 5.0
 class Saver:
     """Saves the checkpoints of one training. Of several processes the main one writes, and all call each method.
 
-    Where `setup.background_bytes` allows it, a copy is taken at the step boundary and a thread writes it. One is
-    written at a time: the next save waits for it. A `with` block over the training waits at its end.
+    Where `setup.background_bytes` and memory allow it, a copy is taken at the step boundary and a thread writes it. One
+    is written at a time: the next save waits for it. A `with` block over the training waits at its end.
     """
 
     setup: Setup
@@ -97,14 +99,20 @@ class Saver:
         setup, best = self.setup, state.best_step
         limit = setup.background_bytes
         size = checkpoint_bytes(setup.model, setup.optimizer, folders=setup.folders)
-        in_background = limit is not None and size >= limit
-        pending = begin_checkpoint(
-            setup.checkpoints, state, setup.model, setup.optimizer, folders=setup.folders, copied=in_background
+        begin = functools.partial(
+            begin_checkpoint, setup.checkpoints, state, setup.model, setup.optimizer, folders=setup.folders
         )
-        if in_background:
-            self._background.start(lambda: self._commit(pending, best))
-        else:
-            self._commit(pending, best)
+        if limit is not None and size >= limit:
+            try:
+                copy = begin(copied=True)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            else:
+                self._background.start(lambda: self._commit(copy, best))
+                return
+        # Behind the clause: until its end the error holds what has been copied.
+        self._commit(begin(copied=False), best)
 
     def _commit(self, pending: Pending, best: int | None) -> None:
         pending.commit()
