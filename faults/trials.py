@@ -163,7 +163,8 @@ def kill(bench: Bench, runs: int) -> Iterator[Trial]:
         rng = bench.rng(f"kill-{number}")
         precision = sorted(bench.trainings)[number % len(bench.trainings)]
         training = bench.trainings[precision]
-        in_background = number // len(bench.trainings) % 2 == 1
+        # Checkpoints of the starter are so large that they always are.
+        in_background = number // len(bench.trainings) % 2 == 1 or training.model == "starter"
         inside = number % 10 < INSIDE_SHARE * 10
         undisturbed = bench.undisturbed(training, in_background=in_background)
         faults = replace(training.faults, in_background=in_background, step_seconds=STEP_SECONDS)

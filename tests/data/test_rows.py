@@ -293,7 +293,7 @@ def test_faults_in_texts_for_prediction() -> None:
     assert message({"texts": ["a"]}, PAIRS) == (
         "there is no column 'text'. Did you mean 'texts'? The columns are 'texts'.\n"
         "there is no column 'other'. The columns are 'texts'.\n"
-        "The texts must be in columns of the names used in training."
+        "Expected columns of the names used in training; --text and --text-pair name others."
     )
 
 

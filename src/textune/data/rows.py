@@ -176,7 +176,7 @@ def texts_of(
     names = batch.column_names if isinstance(batch, pa.Table) else list(batch)
     problems = [missing_column(name, names) for name in columns if name not in names]
     if problems:
-        raise DataError("\n".join(problems), hint="The texts must be in columns of the names used in training.")
+        raise DataError("\n".join(problems), hint="Expected columns of the names used in training; --text and --text-pair name others.")
     bad = _BadRows()
     texts = []
     for name in columns:

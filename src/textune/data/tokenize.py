@@ -110,7 +110,7 @@ def encode_texts(
     if 0 in full_lengths:
         raise DataError(
             f"The tokenizer makes no token of {quoted(first[full_lengths.index(0)])}, nor one of its own around it.",
-            hint="Leave out empty texts. If it is none, the checkpoint's tokenizer is damaged: download it again.",
+            hint="Leave out empty texts. If it is none, the checkpoint's tokenizer.json is damaged: download it again.",
         )
     too_long = [row for row, length in enumerate(full_lengths) if length > max_length]
     if too_long:
