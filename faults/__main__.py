@@ -136,7 +136,7 @@ def trials_of(kind: str, bench: Bench, arguments: argparse.Namespace) -> Iterabl
         "two": lambda: trials.two(bench),
         "controls": lambda: trials.controls(bench, altered_data),
         "longrun": lambda: endurance.longrun(bench, many_steps),
-        "cost": lambda: endurance.cost(bench, minutes=5),
+        "cost": lambda: endurance.cost(bench, minutes=10),
         "trainer": lambda: reference.trainer(bench, runs),
     }
     return kinds[kind]()

@@ -11,7 +11,7 @@ import torch
 from tiny import tiny_tokenizer
 
 from textune.compat.trainer import Trainer
-from textune.errors import TrainingError
+from textune.errors import OutOfMemoryError
 
 from .trainers import arguments, assert_same, classifier, losses, tokenized, trainer, weights
 
@@ -83,8 +83,9 @@ def test_a_batch_that_cannot_be_cut_ends_training(tmp_path: Path) -> None:
     short_of_memory(model, 3)
     given = arguments(tmp_path, max_steps=1, auto_find_batch_size=True, remove_unused_columns=False)
     made = WithNames(model, given, train_dataset=tokenized(), data_collator=collate)
-    with pytest.raises(TrainingError, match="Step 1 found no memory for 8 rows at once, and its passes cannot be made"):
+    with pytest.raises(OutOfMemoryError, match="Step 1 found no memory for 8 rows at once, and its") as caught:
         made.train()
+    assert "set gradient_checkpointing=True" in str(caught.value.hint), "in the words of a script"
 
 
 def test_without_it_a_script_gets_the_error_itself(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ from textune.compat.trainer_data import own_batches
 from textune.compat.trainer_evaluation import TrainerEvaluation
 from textune.compat.trainer_facts import ThisProcess
 from textune.compat.trainer_work import choose_work
-from textune.errors import ConfigError, TrainingError, did_you_mean
+from textune.errors import ConfigError, OutOfMemoryError, TrainingError, did_you_mean
 from textune.files import storage_errors
 from textune.training.checkpoint import load_weights
 from textune.training.loop import train as run_loop
@@ -229,6 +229,7 @@ class Trainer(TrainerEvaluation):
 
         Raises:
             TrainingError: a loss or a gradient is not finite; the weights are those of the step before.
+            OutOfMemoryError: with `auto_find_batch_size`, not even one row at a time finds memory.
             CheckpointError: the checkpoint is damaged or of another model.
             OutputError, StorageError: a checkpoint cannot be written, or another process trains in `output_dir`.
             SystemExit: with `enable_jit_checkpoint`, after a signal and its checkpoint; its code is 128 + the signal's.
@@ -307,6 +308,9 @@ class Trainer(TrainerEvaluation):
         self.is_in_train = True
         try:
             yield
+        except OutOfMemoryError as error:
+            hint = "Let the tokenizer cut texts shorter, set gradient_checkpointing=True, or take a smaller model."
+            raise OutOfMemoryError(error.message, hint=hint) from error
         except TrainingError as error:
             hint = "Look at these rows; a lower learning_rate, warmup_steps=0.1 or bf16=False often helps."
             raise TrainingError(error.message, hint=hint) from error

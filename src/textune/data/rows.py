@@ -176,7 +176,8 @@ def texts_of(
     names = batch.column_names if isinstance(batch, pa.Table) else list(batch)
     problems = [missing_column(name, names) for name in columns if name not in names]
     if problems:
-        raise DataError("\n".join(problems), hint="Expected columns of the names used in training; --text and --text-pair name others.")
+        hint = "Expected columns of the names used in training; --text and --text-pair name others."
+        raise DataError("\n".join(problems), hint=hint)
     bad = _BadRows()
     texts = []
     for name in columns:
