@@ -370,19 +370,24 @@ def test_without_intervals_callbacks_ask(tmp_path: Path) -> None:
     assert (state.step, state.epoch) == (6, 2)
 
 
+class Epochs(Callback):
+    """Notes at which steps epochs begin and end."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def on_epoch_begin(self, state: TrainingState) -> None:
+        self.events.append(f"begin {state.step}")
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        self.events.append(f"end {state.step}")
+
+
 def test_an_epoch_can_be_cut_short(tmp_path: Path) -> None:
-    events: list[str] = []
-
-    class Epochs(Callback):
-        def on_epoch_begin(self, state: TrainingState) -> None:
-            events.append(f"begin {state.step}")
-
-        def on_epoch_end(self, state: TrainingState) -> None:
-            events.append(f"end {state.step}")
-
     setup = make_setup(tmp_path, rows=random_rows(24), steps=7)  # three steps make an epoch
-    state = train(setup, callbacks=[Ask(end_epoch=(2,)), Epochs()])
-    assert events == ["begin 0", "end 2", "begin 2", "end 5", "begin 5", "end 7"]
+    epochs = Epochs()
+    state = train(setup, callbacks=[Ask(end_epoch=(2,)), epochs])
+    assert epochs.events == ["begin 0", "end 2", "begin 2", "end 5", "begin 5", "end 7"]
     assert (state.epoch, state.step_in_epoch) == (2, 2)
 
 
@@ -410,18 +415,10 @@ def test_an_epoch_can_be_cut_short(tmp_path: Path) -> None:
 def test_an_epoch_ends_once_wherever_training_goes_on(
     tmp_path: Path, state: dict[str, Any], expected: list[str]
 ) -> None:
-    events: list[str] = []
-
-    class Epochs(Callback):
-        def on_epoch_begin(self, state: TrainingState) -> None:
-            events.append(f"begin {state.step}")
-
-        def on_epoch_end(self, state: TrainingState) -> None:
-            events.append(f"end {state.step}")
-
     setup = make_setup(tmp_path, rows=random_rows(24), steps=7)  # three steps make an epoch
-    train(setup, callbacks=[Epochs()], state=TrainingState(total_steps=7, **state))
-    assert events == expected
+    epochs = Epochs()
+    train(setup, callbacks=[epochs], state=TrainingState(total_steps=7, **state))
+    assert epochs.events == expected
 
 
 def test_training_goes_on_from_a_state(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def full_audit(
     store.close()
     groups, width = _near_groups(rows, store)
     labels = LabelTable(rows)
+    scripts, of_rows = characters.scripts, languages.languages  # each is put together when asked for
     findings = [
         *_unusable(prepared),
         *_repeats(rows, near=groups),
@@ -99,7 +100,7 @@ def full_audit(
         *_of_tokens(rows, tokens, tokenizer),
         *_very_long(rows),
         *_odd_characters(rows, characters),
-        *_other_scripts_and_languages(rows, characters.scripts, languages),
+        *_other_scripts_and_languages(rows, scripts, languages),
         *(() if suspects is None else suspects(rows)),
     ]
     checked = (*_UNUSABLE, *_repeat_kinds(rows), *_NEAR, *_label_kinds(labels), *_TEXTS)
@@ -119,8 +120,8 @@ def full_audit(
         started=started,
         also={
             name: {
-                "scripts": dict(count_scripts(characters.scripts[rows.span(name)])),
-                "languages": languages.count(languages.languages[rows.span(name)]),
+                "scripts": dict(count_scripts(scripts[rows.span(name)])),
+                "languages": languages.count(of_rows[rows.span(name)]),
             }
             for name in rows.names
         },
