@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import resource
@@ -21,6 +22,7 @@ from faults.breaking import Faults, install, install_in_textune
 
 Program = Callable[[], int]
 _WAIT_SECONDS = 900.0
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ def resume(training: Training, run: Path, *options: str, faults: Faults | None =
 
 
 def _log(run: Path, what: str) -> Path:
-    return run.with_name(f"{run.name}-{what}.txt")
+    """One of its own for each process: two that begin in one folder would cut each other's."""
+    return run.with_name(f"{run.name}-{what}-{next(_numbers)}.txt")
 
 
 # ---- What is left ----
