@@ -186,6 +186,16 @@ def test_texts_of_very_different_lengths_do_not_share_a_block() -> None:
     assert len(layout_of([12, 10, 9, 16], num_heads=12, num_key_heads=12).blocks) == 1
 
 
+def test_blocks_of_long_texts_stay_small() -> None:
+    layout = layout_of([512] * 8 + [200] * 8 + [16] * 8, num_heads=12, num_key_heads=12)
+
+    rows = [len(block.lengths) for block in layout.blocks]
+    scores = [len(block.lengths) * 12 * block.width**2 for block in layout.blocks]
+
+    assert rows[:8] == [1] * 8 and max(rows[8:]) > 1
+    assert all(held <= 2**21 for held in scores[8:])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_padding_never_shows(dtype: torch.dtype) -> None:
     """Even where scores are huge nothing becomes NaN, also in the rows that are thrown away."""
