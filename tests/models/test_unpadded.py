@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,20 @@ def test_the_model_is_as_before_afterwards(case: str) -> None:
     assert state() == before
     assert model.config._attn_implementation == "eager"
     assert padded_logits(model.eval(), examples).shape == (2, 3)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_copy_of_a_prepared_model_computes_with_its_own_weights(case: str) -> None:
+    model = make_model(case).eval()
+    examples = examples_of(model, UNEVEN)
+    batch = pad(examples, Padding(model.config.pad_token_id))
+    with torch.no_grad(), unpadded(model):
+        copied = copy.deepcopy(model)
+        before = copied(**batch).logits
+        for parameter in model.parameters():
+            parameter.zero_()
+        torch.testing.assert_close(copied(**batch).logits, before)
+        assert before.any()
 
 
 def test_a_model_is_prepared_once() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from textune.data.collate import PackedBatch
@@ -30,6 +30,23 @@ _PREPARED: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
+class Projections:
+    """Where a layer's attention and the linear layers in it are.
+
+    Attributes:
+        attention: the module within the layer.
+        query, key, value: the linear layers within the module.
+        output: behind them, where it is within the module.
+    """
+
+    attention: str
+    query: str
+    key: str
+    value: str
+    output: str | None = None
+
+
+@dataclass(frozen=True)
 class _Family:
     """What differs between architectures.
 
@@ -37,27 +54,31 @@ class _Family:
         encoder: where in the base model the output of the last layer can be changed before pooler and norm see it:
             the list of layers, or a module that runs them.
         narrow: in the last layer, the module in front of which only the first token of each text is still needed.
+        projections: in the last layer, of attention that adds nothing to what linear layers make of hidden states and
+            can so be computed for the first tokens without keys and values; None where it turns them by position.
         positions_after_padding: positions count from the padding token's id + 1 and skip that token.
         pooling: configuration field that says what the head reads; None where it is always the first token.
     """
 
     encoder: str
     narrow: str | None = None
+    projections: Projections | None = None
     positions_after_padding: bool = False
     pooling: str | None = None
 
 
-_BERT = _Family("encoder.layer", narrow="attention.output")
-_ROBERTA = _Family("encoder.layer", narrow="attention.output", positions_after_padding=True)
+_BERT = _Family("encoder.layer", "attention.output", Projections("attention.self", "query", "key", "value"))
+_ROBERTA = replace(_BERT, positions_after_padding=True)
+_DISTILBERT = Projections("attention", "q_lin", "k_lin", "v_lin", output="out_lin")
 _FAMILIES = {
     "bert": _BERT,
     "electra": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
-    "distilbert": _Family("transformer.layer", narrow="sa_layer_norm"),
+    "distilbert": _Family("transformer.layer", "sa_layer_norm", _DISTILBERT),
     "albert": _Family("encoder"),
-    "nomic_bert": _Family("layers", narrow="post_attention_layernorm"),
+    "nomic_bert": _Family("layers", "post_attention_layernorm"),
     "modernbert": _Family("layers", pooling="classifier_pooling"),
     "eurobert": _Family("layers", pooling="classifier_pooling"),
 }
@@ -317,8 +338,27 @@ class _Hooks:
             narrow = last.get_submodule(family.narrow)
             self._stack.callback(narrow.register_forward_pre_hook(keep_first).remove)
             self.after(last, lambda hidden, _: hidden.transpose(0, 1))
+            if family.projections is not None:
+                self._attend_from_first(last, family.projections)
         else:
             self.after(last, lambda hidden, layout: hidden.index_select(1, layout.first).transpose(0, 1))
+
+    def _attend_from_first(self, layer: nn.Module, projections: Projections) -> None:
+        from textune.models.first_token_attention import attend_from_first, pays
+
+        module = layer.get_submodule(projections.attention)
+        usual: Any = type(module)
+        hooks = self
+
+        class FirstTokenAttention(usual):  # type: ignore[misc]
+            def forward(self, hidden_states: torch.Tensor, *arguments: Any, **keywords: Any) -> Any:
+                if hooks.layout is None or not pays(self, projections, hidden_states):
+                    return super().forward(hidden_states, *arguments, **keywords)
+                return attend_from_first(self, projections, hidden_states, layout=hooks.layout), None
+
+        # The class is exchanged and not the method, so that a copy of the model computes with its own weights.
+        module.__class__ = FirstTokenAttention
+        self._stack.callback(setattr, module, "__class__", usual)
 
 
 def _mean_of_texts(hidden: torch.Tensor, layout: Layout) -> torch.Tensor:

@@ -140,6 +140,13 @@ class Layout:
         """The texts as one block, [rows, width of the longest]: which of its rows * width places hold a token."""
         return self._tensor(np.flatnonzero(np.arange(self.lengths.max()) < self.lengths[:, None]))
 
+    def set_apart(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[tokens, ...] -> that block, [rows, width of the longest, ...], with zeros where no token is."""
+        shape = (len(self.lengths), int(self.lengths.max()))
+        # Zeros are the padding, so that gradients are gathered and not summed by scattering.
+        places = tokens.new_zeros(math.prod(shape), *tokens.shape[1:]).index_put((self.padded,), tokens)
+        return places.view(*shape, *tokens.shape[1:])
+
     def padded_mask(self, window: int | None) -> torch.Tensor:
         """Which keys the queries of that block see, bool [rows, 1, 1 or width, width]."""
         if window not in self._padded_masks:
@@ -377,15 +384,8 @@ def attend_padded(
     dropout: float,
 ) -> torch.Tensor:
     """torch's own attention, for devices where it is the fastest; [tokens, heads, head size] three times and back."""
-    shape = (len(layout.lengths), int(layout.lengths.max()))
-
-    def spread(x: torch.Tensor) -> torch.Tensor:
-        """Zeros are the padding, so that gradients are gathered and not summed by scattering."""
-        places = x.new_zeros(math.prod(shape), *x.shape[1:]).index_put((layout.padded,), x)
-        return places.view(*shape, *x.shape[1:]).transpose(1, 2)
-
     output = _fused(
-        *(spread(x) for x in (query, key, value)),
+        *(layout.set_apart(x).transpose(1, 2) for x in (query, key, value)),
         attn_mask=layout.padded_mask(window),
         dropout_p=dropout,
         scale=scale,
