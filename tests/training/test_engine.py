@@ -94,7 +94,8 @@ def test_gradient_checkpointing_changes_nothing(
         run(tmp_path / str(number), item, dropout=dropout, arithmetic=arithmetic)
         for number, item in enumerate((plain, again))
     )
-    np.testing.assert_allclose(one[0], two[0], rtol=1e-5)
+    # Without it keys and values of the last layer are left out, which rounds otherwise.
+    np.testing.assert_allclose(one[0], two[0], rtol=5e-3 if unpadded and arithmetic is BF16 else 1e-5)
 
 
 def test_gradient_checkpointing_ends_with_the_engine() -> None:
