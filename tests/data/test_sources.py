@@ -155,6 +155,16 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path, damage: str)
     assert lists(load_source(str(path)).splits) == {"train": ROWS}
 
 
+@pytest.mark.parametrize("contents", ['{"train": {"dropped": {}, "bytes": BYTES}}', '{"train": 1}', "[]", "{"])
+def test_what_a_cache_says_of_its_contents_is_not_relied_upon(tmp_path: Path, cache: Path, contents: str) -> None:
+    path = write(tmp_path / "a.csv", ROWS)
+    load_source(str(path))
+    (stored,), (arrow,) = cache.rglob("contents.json"), cache.rglob("train.arrow")
+    stored.write_text(contents.replace("BYTES", str(arrow.stat().st_size)))
+
+    assert lists(load_source(str(path)).splits) == {"train": ROWS}
+
+
 def test_blank_lines_in_a_file_of_one_column_are_told(tmp_path: Path) -> None:
     one, two = tmp_path / "one.csv", tmp_path / "two.csv"
     one.write_text("text\n\nhello\n\n\nyou\n\n")

@@ -200,12 +200,15 @@ def _open(folder: Path) -> tuple[DatasetDict, Contents] | None:
     import datasets
 
     try:
-        contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
+        contents = {
+            split: {name: about[name] for name in ("dropped", "blank_lines", "bytes")}
+            for split, about in json.loads((folder / _CONTENTS).read_text(encoding="utf-8")).items()
+        }
         paths = {split: folder / f"{split}.arrow" for split in contents}
         if any(path.stat().st_size != contents[split]["bytes"] for split, path in paths.items()):
             return None
         splits = datasets.DatasetDict({split: datasets.Dataset.from_file(str(path)) for split, path in paths.items()})
-    except (OSError, ValueError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
         return None
     return splits, contents
 
