@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from trained import QUICK, quick
+from trained import QUICK
 
 from textune.display import Display
 from textune.environment import PACKAGES
@@ -28,8 +28,6 @@ from textune.run import Run
 from textune.training.callbacks import Callback
 from textune.training.checkpoint import FORMAT_VERSION, _digest, _sealed, committed
 from textune.training.state import TrainingState
-
-__all__ = ["quick"]
 
 STEPS = 8
 Begin = Callable[..., Run]
@@ -531,6 +529,15 @@ def test_changed_data_are_refused(copy: Path, tmp_path: Path, tiny_rows: list[di
     said = Said()
     assert resume(copy, data=str(other), allow_changes=True, display=said).is_finished
     assert any(text.startswith("changed: data, label_names") for text in said.warnings)
+    audit, data = (json.loads((copy / name).read_text()) for name in ("audit.json", "data.json"))
+    assert audit["fingerprint"] == data["fingerprint"], "the audit is that of the data trained on"
+
+
+def test_the_time_before_an_interruption_counts(half_done: Path, copy: Path) -> None:
+    name = Path("checkpoints", "step-6", "run.json")
+    assert json.loads((half_done / name).read_text())["seconds"] > 0
+    forge(copy / name, lambda values: {**values, "seconds": 1000.0})
+    assert resume(copy).summary["training"]["seconds_in_all"] > 1000
 
 
 def test_data_and_checkpoint_may_have_moved(
@@ -575,14 +582,13 @@ def test_other_variables_and_instructions_are_said(copy: Path, monkeypatch: pyte
 def test_what_an_older_textune_did_not_record_is_no_difference(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     folder = copy / "checkpoints" / "step-6"
-    values = json.loads((folder / "run.json").read_text())
     names = ("textune", "python", "processor", "device", *PACKAGES)
-    values["software"] = {name: values["software"][name] for name in names}
-    (folder / "run.json").write_text(json_text(values))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["sha256"]
-    manifest["files"]["run.json"] = _digest(folder / "run.json")
-    (folder / "manifest.json").write_text(json_text(_sealed(manifest)))
+
+    def older(values: dict[str, Any]) -> dict[str, Any]:
+        software = {name: values["software"][name] for name in names}
+        return {name: value for name, value in {**values, "software": software}.items() if name != "seconds"}
+
+    forge(folder / "run.json", older)
     said = Said()
     assert resume(copy, display=said).is_finished
     assert said.warnings == []

@@ -8,6 +8,7 @@ import platform
 import resource
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,18 @@ def _determinism() -> dict[str, Any]:
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "environment": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
+    }
+
+
+def software_of(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a description the last bits of a result rest on, threads and arithmetic aside, by name."""
+    determinism = dict(description["determinism"])
+    variables = determinism.pop("environment")
+    return {
+        **description["packages"],
+        **{name: description[name] for name in ("textune", "python", "processor", "device")},
+        **determinism,
+        **{name: variables.get(name, "not set") for name in KERNEL_VARIABLES},
     }
 
 

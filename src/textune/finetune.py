@@ -33,6 +33,7 @@ from textune.resume import (
     Origin,
     Resumption,
     choose_step,
+    describe_data,
     go_on,
     hint_of_resuming,
     origin_of,
@@ -210,7 +211,7 @@ def fine_tune(
     """
     import torch
 
-    started = time.perf_counter()
+    started = time.perf_counter() - (0.0 if resumption is None else resumption.seconds)
     with processes.main_first():
         if resumption is None and config.run.output is not None:  # before minutes are spent
             check_output(Path(config.run.output).expanduser(), overwrite=config.run.overwrite)
@@ -234,7 +235,7 @@ def fine_tune(
             check_options(config, prepared)
             classifier = load(config, checkpoint, prepared, device=device, display=display)
             config, tokens = tokenize(config, prepared, classifier, display=display)
-        is_told = processes.is_main and recorded is None
+        is_told = processes.is_main and (recorded is None or recorded.data != describe_data(prepared))
         if is_told and config.data.fold is None:
             warn_of_few_rows(prepared, display=display)
         audit = audit_quickly(prepared, tokens, classifier, display=display) if is_told else None
@@ -255,7 +256,7 @@ def fine_tune(
             require_same_beginning(
                 [like], prepared, origin.files, origin.processes, allow_changes=False, display=display
             )
-        run, setup, state = _begin(job, origin, resumption, audit, stack)
+        run, setup, state = _begin(job, origin, resumption, audit, stack, started=started)
         trackers = _trackers(job, run, stack)
         watchers = [signals, *callbacks, *_logs(job, run), *trackers, display]
         with signals, hint_of_resuming(run.path):
@@ -267,7 +268,7 @@ def fine_tune(
 
 
 def _begin(
-    job: Job, origin: Origin, resumption: Resumption | None, audit: Audit | None, stack: ExitStack
+    job: Job, origin: Origin, resumption: Resumption | None, audit: Audit | None, stack: ExitStack, *, started: float
 ) -> tuple[Run, Setup, TrainingState | None]:
     """Takes the run folder, and puts what a resumed training has to go on with in its place.
 
@@ -277,8 +278,9 @@ def _begin(
     run = Run(Path(str(job.config.run.output)))
     changes = [] if resumption is None else require_same_origin(resumption, origin, display=job.display)
     state = None
+    folders = run_checkpoints(run, origin, job.engine, started=started)
     with job.processes.main_first():
-        setup = job.setup(checkpoints=run.checkpoints_path, folders=run_checkpoints(run, origin, job.engine))
+        setup = job.setup(checkpoints=run.checkpoints_path, folders=folders)
         if job.processes.is_main and resumption is None:
             check_output(run.path, overwrite=job.config.run.overwrite)
             if not stack.enter_context(run_lock(run.path)):

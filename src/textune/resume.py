@@ -2,7 +2,8 @@
 
 Besides the files of textune.training.checkpoint a run's checkpoints have two more:
 
-    run.json        what the run is made from and with: `Origin`; and how far its untrained embeddings have decayed
+    run.json        what the run is made from and with: `Origin`; how far its untrained embeddings have decayed; and
+                    `seconds`, how long the run has taken
     metrics.jsonl   the log up to this step
 """
 
@@ -14,13 +15,14 @@ import datetime
 import functools
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.config_reading import option_fields, plain_options
-from textune.environment import KERNEL_VARIABLES, describe
+from textune.environment import describe, software_of
 from textune.errors import CheckpointError, ConfigError, Interrupted
 from textune.files import json_text, misfits, read_json, remove_folder
 from textune.training.checkpoint import (
@@ -31,6 +33,7 @@ from textune.training.checkpoint import (
     load_optimizer,
     load_weights,
     verify,
+    verify_best,
 )
 from textune.training.state import TrainingState
 
@@ -119,6 +122,12 @@ class Resumption:
     def origin(self) -> Origin | None:
         """What that checkpoint was made from."""
         return None if self.checkpoint is None else Origin.read(self.checkpoint)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run had taken up to that checkpoint; 0 where an older textune wrote it."""
+        seconds = 0.0 if self.checkpoint is None else read_json(self.checkpoint / "run.json").get("seconds")
+        return seconds if isinstance(seconds, float) else 0.0
 
     @property
     def changed_options(self) -> list[str]:
@@ -217,12 +226,8 @@ def choose_checkpoint(root: Path, *, asked: str | None, needs_best: bool, displa
 
 def _require_whole(folder: Path, *, needs_best: bool) -> None:
     verify(folder)
-    best = best_step(folder)
-    if needs_best and best is not None and STEP_FOLDERS.folder(folder.parent, best) != folder:
-        try:
-            verify(STEP_FOLDERS.folder(folder.parent, best))
-        except CheckpointError as error:
-            raise CheckpointError(f"{folder.name} needs the best weights so far. {error.message}") from error
+    best = best_step(folder) if needs_best else None
+    verify_best(folder, None if best is None else STEP_FOLDERS.folder(folder.parent, best))
 
 
 def altering_options(config: Config) -> dict[str, Any]:
@@ -237,25 +242,18 @@ def origin_of(config: Config, prepared: PreparedData, checkpoint: Path, engine: 
         checkpoint: the folder that training begins with.
     """
     environment = describe(engine.device, engine.arithmetic)
-    determinism = environment["determinism"]
-    variables = determinism.pop("environment")
     return Origin(
         options=altering_options(config),
-        data=_describe_data(prepared),
+        data=describe_data(prepared),
         files=hash_checkpoint(checkpoint),
         processes=processes.world_size,
-        software={
-            **environment["packages"],
-            **{name: environment[name] for name in ("textune", "python", "processor", "device")},
-            **determinism,
-            **{name: variables.get(name, "not set") for name in KERNEL_VARIABLES},
-        },
+        software=software_of(environment),
         arithmetic=environment["arithmetic"],
         threads=environment["threads"],
     )
 
 
-def _describe_data(prepared: PreparedData) -> dict[str, Any]:
+def describe_data(prepared: PreparedData) -> dict[str, Any]:
     """What of the data alters the result."""
     return {
         **describe_source(prepared.as_json()),
@@ -335,11 +333,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:40]}...{text[-12:]}"
 
 
-def run_checkpoints(run: Run, origin: Origin, engine: Engine) -> CheckpointFolders:
-    """The checkpoints of a run, with what only runs have in them."""
+def run_checkpoints(run: Run, origin: Origin, engine: Engine, *, started: float) -> CheckpointFolders:
+    """The checkpoints of a run, with what only runs have in them.
+
+    Args:
+        started: when the run began, by `time.perf_counter`, as if it had never been interrupted.
+    """
 
     def add_files(folder: Path) -> None:
-        values = {**dataclasses.asdict(origin), "untrained_decay": engine.untrained_decay}
+        now = {"untrained_decay": engine.untrained_decay, "seconds": time.perf_counter() - started}
+        values = {**dataclasses.asdict(origin), **now}
         (folder / "run.json").write_text(json_text(values), encoding="utf-8")
         log = run.path / "metrics.jsonl"
         if log.exists():

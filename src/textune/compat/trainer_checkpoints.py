@@ -25,7 +25,7 @@ from transformers.trainer_utils import has_length
 
 from textune.compat.trainer_courses import FOLDERS, PREFIX, PROGRESS_FILE, last_course, superfluous
 from textune.compat.trainer_data import LABEL_COLUMNS, is_arrow_dataset
-from textune.environment import describe
+from textune.environment import describe, software_of
 from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, OutputError, did_you_mean
 from textune.files import read_json, remove_folder, replacing_folder, storage_errors, write_json, write_text
 from textune.lock import run_lock
@@ -37,6 +37,7 @@ from textune.training.checkpoint import (
     optimizer_file,
     optimizer_values,
     verify,
+    verify_best,
 )
 from textune.training.plain_values import from_plain, to_plain
 from textune.training.state import TrainingState
@@ -139,8 +140,7 @@ def _known_by(trainer: Trainer) -> dict[str, Any]:
 def _software(trainer: Trainer) -> dict[str, Any]:
     """What last bits rest on."""
     environment = describe(trainer.args.device, trainer.arithmetic)
-    names = ("textune", "python", "processor", "device", "threads")
-    return {**environment["packages"], **{name: environment[name] for name in names}}
+    return {**software_of(environment), "threads": environment["threads"]}
 
 
 def note_best_checkpoint(trainer: Trainer) -> None:
@@ -281,15 +281,7 @@ def _verify(folder: Path, *, needs_best: bool) -> None:
             hint="Load its model with from_pretrained and start training anew.",
         )
     verify(folder)
-    best = _best_folder(folder, _read_state(folder)) if needs_best else None
-    if best is not None and best != folder:
-        try:
-            verify(best)
-        except CheckpointError as error:
-            raise CheckpointError(
-                f"{folder.name} needs the best weights so far. {error.message}",
-                hint="Use an older checkpoint, or do without them: load_best_model_at_end=False.",
-            ) from error
+    verify_best(folder, _best_folder(folder, _read_state(folder)) if needs_best else None)
 
 
 def _read_state(folder: Path) -> TrainerState:

@@ -209,6 +209,25 @@ def verify(folder: Path) -> None:
             raise _damaged(folder, f"{name} {'is missing' if found is None else 'has been cut short or altered'}")
 
 
+def verify_best(folder: Path, best: Path | None) -> None:
+    """Verifies the checkpoint of the best evaluation so far, which going on from a verified one needs.
+
+    Args:
+        best: its folder, which may be `folder`; None where there has been no evaluation.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    if best is not None and best != folder:
+        try:
+            verify(best)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{folder.name} needs the best weights so far. {error.message}",
+                hint="Use an older checkpoint, or do without the best weights.",
+            ) from error
+
+
 def _listed_files(folder: Path) -> dict[str, Any]:
     """The files that the manifest lists, with size and hash."""
     try:
