@@ -94,7 +94,9 @@ def measure(task: str, local_copy: str | None, batches: int) -> Iterator[dict[st
         copies = WorkingCopies(model, torch.bfloat16)
         copies.refresh()
         with unpadded(model) as encoder, copies.in_place():
-            gradient_of(encoder(PackedBatch(ids, types, positions, lengths)))
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = encoder(PackedBatch(ids, types, positions, lengths))
+            gradient_of(logits)
         copies.collect_gradients()
         gradients["textune"] = taken()
         yield gradients

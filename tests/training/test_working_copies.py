@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -18,26 +16,28 @@ def classifier(family: str) -> PreTrainedModel:
     return make_tiny_model(family, label_names=["no", "yes"]).eval()
 
 
+def bf16() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_are_those_of_a_bf16_model_in_fp32(family: str) -> None:
-    model = classifier(family)
-    rounded = copy.deepcopy(model)
-    for parameter in rounded.parameters():  # not `.bfloat16()`, which would round buffers as well
-        parameter.data = parameter.data.bfloat16()
+def test_outputs_and_gradients_are_those_of_autocast_to_the_bit(family: str) -> None:
+    model, expected = classifier(family), classifier(family)
     copies = WorkingCopies(model, torch.bfloat16)
-    copies.refresh()
-    with copies.in_place():
-        loss = model(input_ids=IDS, labels=LABELS).loss
-        loss.backward()
-    copies.collect_gradients()
-    rounded(input_ids=IDS, labels=LABELS).loss.backward()
-    for (name, found), expected in zip(model.named_parameters(), rounded.parameters(), strict=True):
-        assert found.dtype == torch.float32, name
-        if expected.grad is None:
-            assert found.grad is None, name
-        else:
-            assert found.grad is not None and found.grad.dtype == torch.float32, name
-            torch.testing.assert_close(found.grad, expected.grad.float(), msg=name)
+    for _ in range(2):  # the second pass adds to the first one's gradients
+        copies.refresh()
+        with copies.in_place(), bf16():
+            found = model(input_ids=IDS, labels=LABELS)
+        found.loss.backward()
+        copies.collect_gradients()
+        with bf16():
+            wanted = expected(input_ids=IDS, labels=LABELS)
+        wanted.loss.backward()
+        assert torch.equal(found.logits, wanted.logits)
+        for (name, one), other in zip(model.named_parameters(), expected.parameters(), strict=True):
+            assert one.dtype == torch.float32, name
+            assert (one.grad is None) == (other.grad is None), name
+            assert one.grad is None or torch.equal(one.grad, other.grad), name
 
 
 def test_gradients_of_several_passes_add_up_in_fp32() -> None:
@@ -48,7 +48,7 @@ def test_gradients_of_several_passes_add_up_in_fp32() -> None:
     for passes in (1, 3):
         model.zero_grad()
         for _ in range(passes):
-            with copies.in_place():
+            with copies.in_place(), bf16():
                 model(input_ids=IDS, labels=LABELS).loss.backward()
             copies.collect_gradients()
         for name, parameter in model.named_parameters():
@@ -63,21 +63,28 @@ def test_the_model_has_its_own_weights_outside_the_block_also_after_an_error() -
     own = dict(model.named_parameters())
     copies = WorkingCopies(model, torch.bfloat16)
     with pytest.raises(ZeroDivisionError), copies.in_place():
-        assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+        for module in model.modules():
+            for parameter in module.parameters(recurse=False):
+                copied = isinstance(module, torch.nn.Linear)
+                assert parameter.dtype == (torch.bfloat16 if copied else torch.float32), module
         raise ZeroDivisionError
     assert all(own[name] is parameter for name, parameter in model.named_parameters())
 
 
 def test_weights_that_modules_share_stay_shared() -> None:
-    model = torch.nn.ModuleDict({"one": torch.nn.Linear(3, 3), "two": torch.nn.Linear(3, 3)})
-    model["two"].weight = model["one"].weight
+    """Also with one that has no copies: its gradient and theirs add up."""
+    model = torch.nn.ModuleDict(
+        {"one": torch.nn.Linear(3, 3), "two": torch.nn.Linear(3, 3), "table": torch.nn.Embedding(3, 3)}
+    )
+    model["two"].weight = model["table"].weight = model["one"].weight
     copies = WorkingCopies(model, torch.bfloat16)
     copies.refresh()
-    with copies.in_place():
+    with copies.in_place(), bf16():
         assert model["one"].weight is model["two"].weight
-        (model["one"](torch.ones(1, 3).bfloat16()) + model["two"](torch.ones(1, 3).bfloat16())).sum().backward()
+        outputs = model["one"](torch.ones(1, 3)) + model["two"](torch.ones(1, 3))
+        (outputs.sum() + model["table"](torch.arange(3)).sum()).backward()
     copies.collect_gradients()
-    assert torch.equal(model["one"].weight.grad, torch.full((3, 3), 2.0))
+    assert torch.equal(model["one"].weight.grad, torch.full((3, 3), 3.0))
 
 
 def test_frozen_weights_get_no_gradient() -> None:
@@ -85,7 +92,7 @@ def test_frozen_weights_get_no_gradient() -> None:
     model.base_model.requires_grad_(False)
     copies = WorkingCopies(model, torch.bfloat16)
     copies.refresh()
-    with copies.in_place():
+    with copies.in_place(), bf16():
         model(input_ids=IDS, labels=LABELS).loss.backward()
     copies.collect_gradients()
     assert {name for name, item in model.named_parameters() if item.grad is not None} == {

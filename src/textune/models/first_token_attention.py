@@ -52,12 +52,24 @@ def attend_from_first(module: Any, names: Projections, hidden: torch.Tensor, *, 
         What the module returns for the first token of each text, and zeros for the others, [1, tokens, size].
     """
     tokens = hidden[0]
+    queries = getattr(module, names.query)(tokens.index_select(0, layout.first))
     # In fp32 throughout: for products as small as these oneDNN's 16-bit kernels are the slower ones.
+    with torch.autocast(hidden.device.type, enabled=False):
+        output = _attend(module, names, tokens, queries, layout)
+    if names.output is not None:
+        output = getattr(module, names.output)(output)
+    return output.new_zeros(len(tokens), output.shape[-1]).index_copy(0, layout.first, output)[None]
+
+
+def _attend(
+    module: Any, names: Projections, tokens: torch.Tensor, queries: torch.Tensor, layout: Layout
+) -> torch.Tensor:
+    """Attention between the queries, [rows, size], and their texts; [rows, size] in the queries' type."""
+    dtype, head_size = queries.dtype, module.attention_head_size
     places = layout.set_apart(tokens).float()  # [rows, width, size]
-    rows, head_size = len(places), module.attention_head_size
-    queries = getattr(module, names.query)(tokens.index_select(0, layout.first)).float() * module.scaling
-    queries = queries.view(rows, -1, head_size).transpose(0, 1)  # [heads, rows, head size]
-    key_weight, key_bias = _by_head(getattr(module, names.key), head_size)
+    rows = len(places)
+    queries = (queries.float() * module.scaling).view(rows, -1, head_size).transpose(0, 1)  # [heads, rows, head size]
+    key_weight, key_bias = _by_head(getattr(module, names.key), head_size, dtype)
     scores = torch.bmm(torch.bmm(queries, key_weight).transpose(0, 1), places.transpose(1, 2))
     if key_bias is not None:  # the same for all tokens: it changes nothing, but has a gradient (of rounding errors)
         scores = scores + torch.bmm(queries, key_bias).transpose(0, 1)
@@ -66,19 +78,20 @@ def attend_from_first(module: Any, names: Projections, hidden: torch.Tensor, *, 
     if module.training and module.dropout.p:
         mask = layout.masks.mask(probability.numel(), module.dropout.p, probability)
         probability = probability * mask.view(probability.shape)
-    value_weight, value_bias = _by_head(getattr(module, names.value), head_size)
+    value_weight, value_bias = _by_head(getattr(module, names.value), head_size, dtype)
     output = torch.bmm(torch.bmm(probability, places).transpose(0, 1), value_weight.transpose(1, 2))
     if value_bias is not None:
         sums = probability.sum(-1).t()[..., None]  # 1, but for dropout
         output = output + sums * value_bias.transpose(1, 2)
-    output = output.transpose(0, 1).reshape(rows, -1).to(tokens.dtype)
-    if names.output is not None:
-        output = getattr(module, names.output)(output)
-    return output.new_zeros(len(tokens), output.shape[-1]).index_copy(0, layout.first, output)[None]
+    return output.transpose(0, 1).reshape(rows, -1).to(dtype)
 
 
-def _by_head(linear: nn.Linear, head_size: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A projection's weight, [heads, head size, in_features], and bias, [heads, head size, 1], in fp32."""
-    weight = linear.weight.float().view(-1, head_size, linear.in_features)
+def _by_head(linear: nn.Linear, head_size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A projection's weight, [heads, head size, in_features], and bias, [heads, head size, 1], in fp32.
+
+    Args:
+        dtype: what they are rounded to, as autocast would.
+    """
+    weight = linear.weight.to(dtype).float().view(-1, head_size, linear.in_features)
     bias: torch.Tensor | None = linear.bias
-    return weight, None if bias is None else bias.float().view(-1, head_size, 1)
+    return weight, None if bias is None else bias.to(dtype).float().view(-1, head_size, 1)

@@ -42,7 +42,7 @@ class Engine:
     Attributes:
         forward: examples -> logits, in training and in evaluation.
         used: the rows of the embedding table that are trained; None for all.
-        copies: the weights in low precision that passes read; None where they read the model's own.
+        copies: linear layers' weights in low precision, which passes read; None where they read the model's own.
         dropout: the source of dropout masks; None for torch's own.
         compiled: the layers as torch.compile makes them; None where they run as they are.
         notes: what was chosen, and why, one line each.
@@ -81,8 +81,6 @@ class Engine:
 
     def logits(self, examples: Examples) -> torch.Tensor:
         """Runs one pass inside `step`; fp32 [num_examples, num_outputs]."""
-        if self.copies is not None:
-            return self.forward(examples).float()
         with self.arithmetic.autocast(self.device):
             return self.forward(examples).float()
 

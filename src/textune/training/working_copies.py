@@ -1,4 +1,4 @@
-"""Low-precision copies of the weights for the passes; the model's own fp32 weights stay the masters."""
+"""Low-precision copies of linear layers' weights for the passes; the model's own fp32 weights stay the masters."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from torch import nn
 
 
 class WorkingCopies:
-    """Copies that stand in a model's places during its passes, so that no pass converts a weight.
+    """Copies that stand in the places of linear layers' weights during passes under autocast.
 
-    Autocast (mixed precision as Micikevicius et al., 2018, describe it) converts each weight in each pass, and the
+    Autocast (mixed precision as Micikevicius et al., 2018, describe it) converts these weights in each pass, and the
     gradient of each back. Here one copy of all is made per update, and the gradients are converted once per pass, when
-    they are added to the masters' `.grad`, in fp32. Outside `in_place` the model is the fp32 model it always was.
+    they are added to the masters' `.grad`, in fp32: the same bits. What autocast leaves in fp32, such as norms and
+    embeddings, has no copy. Outside `in_place` the model is the fp32 model it always was.
 
     Args:
-        dtype: of the copies and of the passes.
+        dtype: of the copies; that of autocast.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         copies: dict[nn.Parameter, nn.Parameter] = {}
         self._places: list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]] = []
-        for module in model.modules():
+        for module in (module for module in model.modules() if isinstance(module, nn.Linear)):
             for name, master in module.named_parameters(recurse=False, remove_duplicate=False):
-                if not master.is_floating_point():
+                if not master.is_floating_point():  # quantised
                     continue
                 if master not in copies:  # modules may share one
                     copies[master] = nn.Parameter(torch.empty_like(master, dtype=dtype), master.requires_grad)
