@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import platform
 import random
 import statistics
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.material import read_splits
-from benchmarks.measuring import Results, answer, ask, parser, progress, table
+from benchmarks.measuring import Results, answer, ask, machine, parser, progress, table
 from textune.audit.audited_rows import SEPARATOR, normalised
 from textune.audit.auditing import full_audit, quick_audit
 from textune.audit.findings import Audit
@@ -98,13 +97,13 @@ NOISE_SEEDS = (1, 2, 3, 4, 5)
 
 
 def main() -> None:
-    made = parser(__doc__, rounds=1)
+    made = parser(__doc__, rounds=None)
     made.add_argument("--task", nargs="+", default=["sample"], choices=["sample", *GLUE_TASKS])
     made.add_argument("--local-copy")
     made.add_argument("--rows", type=int, default=1_000_000, help="rows of the large file; 0 leaves it out")
     made.add_argument("--noise", nargs="*", default=["sample"], choices=["sample", *GLUE_TASKS])
     arguments = made.parse_args()
-    results = Results("audit", arguments, {"processor": platform.machine(), "python": platform.python_version()})
+    results = Results("audit", arguments, machine(threads=arguments.threads))
     data = {name: task_rows(name, arguments.local_copy) for name in {*arguments.task, *arguments.noise}}
     planted = [measure_plants(name, data[name]) for name in arguments.task]
     results.write(planted=planted)

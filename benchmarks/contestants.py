@@ -177,7 +177,9 @@ def tokenized(training: Training, tokenizer: Any) -> DatasetDict:
     import datasets
 
     datasets.disable_progress_bars()
-    files = {path.stem: str(path) for path in Path(training.data).glob("*.jsonl")}
+    # The first file says which columns there are, and a test split may be without labels.
+    paths = {split: Path(training.data, f"{split}.jsonl") for split in ("train", "validation", "test")}
+    files = {split: str(path) for split, path in paths.items() if path.is_file()}
     rows = datasets.load_dataset("json", data_files=files, cache_dir=str(Path(training.work, "datasets")))
     columns = [name for name in TEXT_COLUMNS if name in rows["train"].column_names]
     return rows.map(lambda batch: tokenizer(*(batch[name] for name in columns), truncation=True), batched=True)
@@ -199,7 +201,9 @@ def main(training: Training) -> None:
     trainer.train()
     trainer.evaluate()
     if "test" in rows:
-        trainer.predict(rows["test"])
+        test = rows["test"]
+        # A file without labels has the column all the same, of nothing, which no collator takes.
+        trainer.predict(test.remove_columns("label") if test[0]["label"] is None else test)
     trainer.save_model(str(Path(training.work, "model")))
 
 

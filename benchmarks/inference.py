@@ -3,13 +3,15 @@
     python -m benchmarks.inference                                the starter on the bundled sample's test pairs
     python -m benchmarks.inference --task mrpc --local-copy FOLDER --model runs/mrpc/model
 
-Prints texts per second by batch size, in the given order and in order of length, the latency of one short text, and
-the largest difference of the scores; writes everything to --output (JSON). Each is a process of its own.
+Prints texts per second by batch size, in the given order and in order of length, the latency of one short text (one
+pair if the model is of a run on pairs), and the largest difference of the scores; writes everything to --output (JSON).
+Each is a process of its own.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ from benchmarks.measuring import (
     table,
 )
 from benchmarks.predictors import CROSS_ENCODER, PIPELINE, PREDICTORS, TEXTUNE, TEXTUNE_BF16, Prediction
+from textune.data.glue import GLUE_TASKS
 
 OWN = (TEXTUNE, TEXTUNE_BF16)
 POINTS = ("p50", "p95")
@@ -48,7 +51,7 @@ def main(options: Sequence[str] | None = None) -> None:
     made.add_argument("--latency-calls", type=int, default=200)
     made.add_argument("--device", choices=["auto", "cpu"], default="auto")
     arguments = made.parse_args(options)
-    arguments.who = arguments.who or installed(long=arguments.long)
+    arguments.who = arguments.who or installed(task=arguments.task, long=arguments.long)
     runs: list[dict[str, Any]] = []
     scores: dict[str, list[list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,17 +59,22 @@ def main(options: Sequence[str] | None = None) -> None:
         material = Material(folder=folder, checkpoint=arguments.model, classifier=True, **same)
         cache = Path(folder, "cache")
         prepared = ask("benchmarks.material", material, threads=arguments.threads, cache=cache)
+        data = Path(prepared["data"], f"{arguments.split}.jsonl")
+        if not data.is_file():
+            there = ", ".join(sorted(path.stem for path in data.parent.iterdir()))
+            made.error(f"--split {arguments.split}: the data have no such split, only {there}")
         results = Results(f"inference-{arguments.task or 'sample'}", arguments, prepared["machine"])
         for turn, name in in_turns(arguments.rounds, arguments.who):
             task = Prediction(
                 who=name,
-                data=str(Path(prepared["data"], f"{arguments.split}.jsonl")),
+                data=str(data),
                 model=prepared["checkpoint"],
                 batch_sizes=arguments.batch_sizes,
                 threads=arguments.threads,
                 device=arguments.device,
                 rows=arguments.rows,
                 latency_calls=arguments.latency_calls,
+                pairs=trained_on_pairs(Path(prepared["checkpoint"])),
             )
             found = ask("benchmarks.predictors", task, threads=arguments.threads, cache=cache)
             scores[name] = found.pop("scores")
@@ -79,10 +87,19 @@ def main(options: Sequence[str] | None = None) -> None:
     print(f"\n{machine_line(prepared['machine'])}\nwritten to {results.path}")
 
 
-def installed(*, long: bool) -> list[str]:
+def installed(*, task: str | None, long: bool) -> list[str]:
     """Who can take part: the CrossEncoder if it is installed, and if there are pairs, which alone it takes."""
-    there = importlib.util.find_spec("sentence_transformers") is not None and not long
+    pairs = not long and (task is None or len(GLUE_TASKS[task].text_columns) == 2)
+    there = importlib.util.find_spec("sentence_transformers") is not None and pairs
     return [name for name in PREDICTORS if name != CROSS_ENCODER or there]
+
+
+def trained_on_pairs(model: Path) -> bool:
+    """Whether this is the model in the folder of a run on pairs."""
+    data = model.parent / "data.json"
+    if model.name != "model" or not data.is_file():
+        return False
+    return json.loads(data.read_text(encoding="utf-8"))["schema"]["text_pair"] is not None
 
 
 def summarize(runs: Sequence[dict[str, Any]], scores: dict[str, list[list[float]]]) -> dict[str, Any]:
@@ -129,7 +146,7 @@ def report(summary: dict[str, Any]) -> str:
     ]
     lines = [table(["who", "way (best bold)", "texts/s"], rows), ""]
     latency = [[who, found["p50"].text(2), found["p95"].text(2)] for who, found in summary["latency_ms"].items()]
-    lines += [table(["who", "one short text, p50 ms", "p95 ms"], latency), ""]
+    lines += [table(["who", "one short text or pair, p50 ms", "p95 ms"], latency), ""]
     for sides, ratio in summary["best_ratio"].items():
         lines.append(f"texts per second, {sides}, the best way of each: {ratio.text(2)} x")
     for sides, points in summary["latency_ratio"].items():

@@ -171,7 +171,8 @@ def read_splits(task: str | None, local_copy: str | None) -> dict[str, list[dict
         made = [dict(zip(("text", "text_pair"), row, strict=False)) for row in texts]
         labelled = min(labels) >= 0
         found[split] = [row | {"label": label} for row, label in zip(made, labels, strict=True)] if labelled else made
-    return {"validation": next(rows for split, rows in found.items() if split.startswith("validation")), **found}
+    # Of MNLI's two validation and two test splits the matched ones are taken.
+    return {split.removesuffix("_matched"): rows for split, rows in found.items()}
 
 
 def write_splits(folder: Path, splits: dict[str, list[dict[str, Any]]]) -> None:

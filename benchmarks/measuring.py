@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -52,17 +53,22 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
 
 def largest_relative_difference(found: Sequence[float], expected: Sequence[float]) -> float:
     """Of two curves with as many points, relative to `expected`; not a number where one of them is not."""
-    differences = [abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True)]
-    return math.nan if any(map(math.isnan, differences)) else max(differences)
+    return largest(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
 
 
 def largest_difference(found: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> float:
-    """Of two tables of numbers of the same shape."""
-    return max(
+    """Of two tables of numbers of the same shape; not a number where one of them is not."""
+    return largest(
         abs(a - b)
         for row, other in zip(found, expected, strict=True)
         for a, b in zip(row, other, strict=True)
     )  # fmt: skip
+
+
+def largest(values: Iterable[float]) -> float:
+    """Not a number where one of them is not, which `max` shows or hides as their order has it."""
+    values = list(values)
+    return math.nan if any(map(math.isnan, values)) else max(values)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -114,9 +120,10 @@ def environment(*, threads: int, cache: str | Path) -> dict[str, str]:
     return {
         **os.environ,
         # transformers' Trainer would spread each batch over all GPUs that it sees.
-        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0"),
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0],
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "true",
+        "RAYON_NUM_THREADS": str(threads),  # of tokenizers
         "PYTHONPATH": path,
         "TEXTUNE_CACHE": str(cache),
         "HF_DATASETS_CACHE": str(cache),
@@ -147,6 +154,14 @@ def answer(kind: type[Any], act: Callable[[Any], dict[str, Any]]) -> None:
     print(json.dumps(act(kind(**json.loads(sys.argv[1])))))
 
 
+def machine(*, threads: int) -> dict[str, Any]:
+    """What `textune doctor` finds with so many threads: versions, processor, device, rates of matrix products."""
+    with tempfile.TemporaryDirectory() as cache:
+        output = run([sys.executable, "-m", "textune", "doctor", "--json"], environment(threads=threads, cache=cache))
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
 def in_turns(rounds: int, names: Sequence[str]) -> Iterator[tuple[int, str]]:
     """(1, A), (1, B), (2, A), (2, B), ...: machines drift, and what is compared shall drift together."""
     for number in range(1, rounds + 1):
@@ -161,10 +176,12 @@ def progress(text: str) -> None:
 # ---- Options, tables, results ----
 
 
-def parser(description: str | None, *, rounds: int = 3) -> argparse.ArgumentParser:
-    """A parser with the options that all benchmarks have."""
+def parser(description: str | None, *, rounds: int | None = 3) -> argparse.ArgumentParser:
+    """A parser with the options that all benchmarks have; `rounds` is None where nothing is measured in turns."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--rounds", type=_at_least_one, default=rounds, help=f"measurements of each (default: {rounds})")
+    if rounds is not None:
+        told = f"measurements of each (default: {rounds})"
+        made.add_argument("--rounds", type=_at_least_one, default=rounds, help=told)
     made.add_argument("--threads", type=_at_least_one, default=cores(), help="CPU threads of each run (default: all)")
     made.add_argument("--output", type=Path, help="default: benchmarks/results/DATE-NAME.json")
     return made
@@ -199,7 +216,8 @@ class Results:
     def __init__(self, name: str, arguments: argparse.Namespace, machine: Mapping[str, Any]) -> None:
         self.path: Path = arguments.output or result_path(name)
         # Results are published: no folder of the machine is named in them.
-        options = {key: value for key, value in vars(arguments).items() if key not in ("output", "local_copy")}
+        folders = ("output", "local_copy", "keep")
+        options = {key: value for key, value in vars(arguments).items() if key not in folders}
         machine = {key: value for key, value in machine.items() if key != "command"}
         self._content: dict[str, Any] = {
             "about": {"benchmark": name, "date": str(date.today()), "options": options, "machine": dict(machine)}
@@ -217,7 +235,7 @@ def _plain(value: Any) -> Any:
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
-    """One line about the machine that `benchmarks.material` described."""
+    """One line about what `machine` or `benchmarks.material` found."""
     rates = ", ".join(f"{item['name']} {item['gflops']:,.0f}" for item in machine["arithmetic"]["measurements"])
     versions = ", ".join(f"{name} {machine['packages'][name]}" for name in ("torch", "transformers"))
     return (

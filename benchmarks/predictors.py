@@ -34,6 +34,8 @@ class Prediction:
         batch_sizes: throughput is measured with each.
         rows: how many texts at most; None for all.
         latency_calls: how many single texts are asked for one after the other, after a tenth as many for warm-up.
+        pairs: ask for single pairs instead, by all contestants: the model was trained on pairs, and textune then
+            refuses anything else.
     """
 
     who: str
@@ -44,6 +46,7 @@ class Prediction:
     device: str = "auto"
     rows: int | None = None
     latency_calls: int = 200
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,16 @@ class Contestant:
 def load_textune(model: str, device: Any, precision: str = "fp32") -> Predict:
     import textune
 
-    made: dict[int, Any] = {}  # the batch size is the predictor's, not the call's
+    predictor: Any = None
+    size = 0  # the predictor's, not the call's
 
     def predict(texts: Sequence[Text], batch_size: int) -> list[list[float]]:
-        if batch_size not in made:
-            made[batch_size] = textune.Predictor.load(
-                model, batch_size=batch_size, device=str(device), precision=precision
-            )
-        found = made[batch_size].predict([text if len(text) > 1 else text[0] for text in texts])
+        nonlocal predictor, size
+        if predictor is None or batch_size != size:
+            predictor = None  # before there is another: the other contestants hold one model, too
+            predictor = textune.Predictor.load(model, batch_size=batch_size, device=str(device), precision=precision)
+            size = batch_size
+        found = predictor.predict([text if len(text) > 1 else text[0] for text in texts])
         return [list(prediction.scores.values()) for prediction in found]
 
     return predict
@@ -116,8 +121,8 @@ def measure_prediction(task: Prediction) -> dict[str, Any]:
     """Measures one contestant.
 
     Returns:
-        `who`, `samples_per_second` by way, `latency_ms` (None for what takes pairs only), `scores` of the texts in
-        their order, and `peak_memory_mib` (before the single texts).
+        `who`, `samples_per_second` by way, `latency_ms` (None for what takes pairs only and is not asked for pairs),
+        `scores` of the texts in their order, and `peak_memory_mib` (before the single texts).
     """
     import torch
 
@@ -141,7 +146,8 @@ def measure_prediction(task: Prediction) -> dict[str, Any]:
             speeds[f"batch {batch_size}{way}"] = len(texts) / (time.perf_counter() - begin)
             scores = scores or found
     peak = peak_memory_mib(device)
-    latency = None if task.who == CROSS_ENCODER else latency_of(predict, texts, calls=task.latency_calls)
+    takes_them = task.pairs or task.who != CROSS_ENCODER
+    latency = latency_of(predict, texts, calls=task.latency_calls, pairs=task.pairs) if takes_them else None
     return {
         "who": task.who,
         "samples_per_second": speeds,
@@ -151,9 +157,9 @@ def measure_prediction(task: Prediction) -> dict[str, Any]:
     }
 
 
-def latency_of(predict: Predict, texts: Sequence[Text], *, calls: int) -> dict[str, float]:
-    """Milliseconds of a call with one short text: the first texts of the shortest rows, one after the other."""
-    short = sorted((text[:1] for text in texts), key=lambda text: (len(text[0]), text))
+def latency_of(predict: Predict, texts: Sequence[Text], *, calls: int, pairs: bool) -> dict[str, float]:
+    """Milliseconds of a call with one short text (the first of a row) or pair: the shortest, one after the other."""
+    short = sorted((text if pairs else text[:1] for text in texts), key=lambda text: (sum(map(len, text)), text))
     asked = [short[number % len(short)] for number in range(calls)]
     for text in asked[: max(1, calls // 10)]:
         predict([text], 1)

@@ -5,128 +5,172 @@
 
 Each run is a process of its own; textune runs through its command. FOLDER is as for `textune train --local-copy`.
 Prints a table with mean and standard deviation and writes every figure to --output (JSON). Runs that FILE already
-holds are not repeated. RUNS/textune/seed-N is then textune's run and RUNS/transformers.Trainer/seed-N holds the other's
-predictions, for `textune compare`; the command is printed.
+holds are not repeated; what it says of machine and options is how it was begun. RUNS/textune/seed-N is then textune's
+run and RUNS/transformers.Trainer/seed-N holds the other's predictions, for `textune compare`; the command is printed.
+A run that FILE holds and RUNS does not is made again.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring import RESULTS, Results, environment, machine, parser, progress, run, table
 from textune.data.glue import GLUE_TASKS
 
-SPLITS = ("validation", "test")
+TEXTUNE, TRAINER = "textune", "transformers.Trainer"
+SPLITS = tuple(dict.fromkeys(split for task in GLUE_TASKS.values() for split in task.splits if split != "train"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=list(GLUE_TASKS), required=True)
-    parser.add_argument("--local-copy")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2, 3, 4])
-    parser.add_argument("--fp32", action="store_true", help="both in fp32; otherwise both in bf16")
-    parser.add_argument("--threads", type=int, help="CPU threads of each run")
-    parser.add_argument("--who", choices=list(PROGRAMS), nargs="+", default=list(PROGRAMS))
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--keep", type=Path, metavar="RUNS", help="where the runs are kept; nowhere when not given")
-    arguments = parser.parse_args()
-    precision = "fp32" if arguments.fp32 else "bf16"
-    output = arguments.output or Path(
-        "benchmarks", "results", f"{date.today()}-quality-{arguments.task}-{precision}.json"
-    )
-    results: dict[str, Any] = (
-        json.loads(output.read_text()) if output.exists() else {"about": about(arguments.task), "runs": []}
-    )
-    done = {(run["who"], run["seed"]) for run in results["runs"]}
-    data = ["--local-copy", arguments.local_copy] if arguments.local_copy else []
+def main(options: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, rounds=None)
+    tasks = [name for name, task in GLUE_TASKS.items() if "train" in task.splits]
+    made.add_argument("--task", choices=tasks, required=True)
+    made.add_argument("--local-copy")
+    made.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2, 3, 4])
+    made.add_argument("--fp32", action="store_true", help="both in fp32; otherwise both in bf16")
+    made.add_argument("--who", choices=list(PROGRAMS), nargs="+", default=list(PROGRAMS))
+    made.add_argument("--keep", type=Path, metavar="RUNS", help="where the runs are kept; nowhere when not given")
+    arguments = made.parse_args(options)
+    name = f"quality-{arguments.task}-{precision_of(arguments)}"
+    # Not with a number: what was begun today goes on.
+    arguments.output = arguments.output or RESULTS / f"{date.today()}-{name}.json"
+    earlier = begun(arguments)
+    runs: list[dict[str, Any]] = earlier.get("runs", [])
+    results = Results(name, arguments, machine(threads=arguments.threads))
     with tempfile.TemporaryDirectory() as temporary:
-        kept = arguments.keep or Path(temporary)
-        for seed in arguments.seeds:
-            for who in arguments.who:
-                if (who, seed) not in done:
-                    folder = kept / who / f"seed-{seed}"
-                    result = PROGRAMS[who](arguments.task, data, seed, precision, arguments.threads, folder)
-                    results["runs"].append(result)
-                    output.write_text(json.dumps(results, indent=2) + "\n")
-    print(table(results["runs"]))
+        surroundings = environment(threads=arguments.threads, cache=Path(temporary, "cache"))
+        for who, seed in _missing(runs, arguments):
+            folder = _folder(arguments.keep or Path(temporary), who, seed)
+            found = PROGRAMS[who](arguments, seed, folder, surroundings)
+            runs = [other for other in runs if (other["who"], other["seed"]) != (who, seed)] + [found]
+            progress(f"{who}, seed {seed}: {found['training_seconds']:.0f} s")
+            results.write(**earlier | {"runs": runs})
+    print(report(runs))
     if arguments.keep is not None and len(arguments.who) > 1:
-        print("\n" + comparison(arguments.keep, arguments.seeds))
+        print("\n" + comparison(arguments.keep, arguments.seeds, _splits(runs[0])[0]))
+    print(f"\nwritten to {results.path}")
 
 
-def about(task: str) -> dict[str, Any]:
-    """What the figures depend on besides the code."""
-    packages = {name: importlib.metadata.version(name) for name in ("textune", "torch", "transformers")}
-    return {"data": task, "date": str(date.today()), "python": platform.python_version(), **packages}
+def precision_of(arguments: argparse.Namespace) -> str:
+    return "fp32" if arguments.fp32 else "bf16"
+
+
+def begun(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is in --output already; {} if there is no such file.
+
+    Raises:
+        SystemExit: its runs are of another task, precision or number of threads.
+    """
+    if not arguments.output.exists():
+        return {}
+    found: dict[str, Any] = json.loads(arguments.output.read_text(encoding="utf-8"))
+    # The first files named their data and no options.
+    options = found["about"].get("options") or {"task": found["about"]["data"]}
+    precisions = {one["precision"] for one in found["runs"]}
+    asked = {"task": arguments.task, "threads": arguments.threads, "precision": precision_of(arguments)}
+    held = {name: options.get(name, asked[name]) for name in ("task", "threads")} | {
+        "precision": " and ".join(sorted(precisions))
+    }
+    if held != asked:
+        sides = [", ".join(f"{name} {value}" for name, value in side.items()) for side in (held, asked)]
+        raise SystemExit(
+            f"{arguments.output} holds runs with {sides[0]}; asked for are runs with {sides[1]}. "
+            "Ask for the same, or name another --output."
+        )
+    return found
+
+
+def _missing(runs: Sequence[Mapping[str, Any]], arguments: argparse.Namespace) -> list[tuple[str, int]]:
+    """Who is still to run with which seed: what is not there, or shall be kept and was not."""
+    there = [found for found in runs if arguments.keep is None or is_kept(arguments.keep, found)]
+    done = {(found["who"], found["seed"]) for found in there}
+    wanted = [(who, seed) for seed in arguments.seeds for who in arguments.who]
+    return [one for one in wanted if one not in done]
+
+
+def is_kept(kept: Path, found: Mapping[str, Any]) -> bool:
+    """Whether what `comparison` names lies there."""
+    last = "summary.json" if found["who"] == TEXTUNE else f"{_splits(found)[-1]}.jsonl"  # what is written last
+    return (_folder(kept, found["who"], found["seed"]) / last).is_file()
+
+
+def _folder(kept: Path, who: str, seed: int) -> Path:
+    return kept / who / f"seed-{seed}"
+
+
+def _splits(found: Mapping[str, Any]) -> list[str]:
+    return [split for split in SPLITS if split in found]
 
 
 def run_textune(
-    task: str, data: list[str], seed: int, precision: str, threads: int | None, folder: Path
+    arguments: argparse.Namespace, seed: int, folder: Path, surroundings: Mapping[str, str]
 ) -> dict[str, Any]:
     """One run of the command into `folder`; `--select last` as the Trainer does."""
-    command = [sys.executable, "-m", "textune", "train", "--data", f"glue/{task}", *data, "--model", "starter"]
-    command += ["--seed", str(seed), "--precision", precision, "--select", "last", "--quiet", "--json"]
-    command += ["--set", f"training.threads={threads}"] if threads else []
-    command += ["--output", str(folder)]
-    summary = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    metrics = GLUE_TASKS[task].metrics
+    precision = precision_of(arguments)
+    command = [sys.executable, "-m", "textune", "train", "--data", f"glue/{arguments.task}", *_local_copy(arguments)]
+    command += ["--model", "starter", "--seed", str(seed), "--precision", precision, "--select", "last"]
+    command += ["--set", f"training.threads={arguments.threads}", "--output", str(folder), "--quiet", "--json"]
+    if not (folder / "summary.json").is_file():
+        command += ["--overwrite"]  # what an interruption left; a finished run is not deleted
+    summary = json.loads(run(command, surroundings))
+    metrics = GLUE_TASKS[arguments.task].metrics
     return {
-        "who": "textune",
+        "who": TEXTUNE,
         "seed": seed,
         "precision": precision,
-        **{split: {name: summary[split][name]["value"] for name in metrics} for split in SPLITS if split in summary},
+        **{split: {name: summary[split][name]["value"] for name in metrics} for split in _splits(summary)},
         "training_seconds": summary["training"]["seconds"],
     }
 
 
 def run_trainer(
-    task: str, data: list[str], seed: int, precision: str, threads: int | None, folder: Path
+    arguments: argparse.Namespace, seed: int, folder: Path, surroundings: Mapping[str, str]
 ) -> dict[str, Any]:
     """One run of the reference, its predictions into `folder`."""
-    command = [sys.executable, "-m", "benchmarks.reference_trainer", "--task", task, *data, "--seed", str(seed)]
-    command += ["--predictions", str(folder)]
-    command += ["--bf16"] if precision == "bf16" else []
-    command += ["--threads", str(threads)] if threads else []
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    command = [sys.executable, "-m", "benchmarks.reference_trainer", "--task", arguments.task, *_local_copy(arguments)]
+    command += ["--seed", str(seed), "--threads", str(arguments.threads), "--predictions", str(folder)]
+    command += [] if arguments.fp32 else ["--bf16"]
+    found: dict[str, Any] = json.loads(run(command, surroundings).splitlines()[-1])
+    return found
 
 
-PROGRAMS = {"textune": run_textune, "transformers.Trainer": run_trainer}
+def _local_copy(arguments: argparse.Namespace) -> list[str]:
+    return ["--local-copy", arguments.local_copy] if arguments.local_copy else []
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+PROGRAMS = {TEXTUNE: run_textune, TRAINER: run_trainer}
+
+
+def report(runs: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: every run, then mean and standard deviation per program, in percent."""
-    columns = [(split, metric) for split in SPLITS for metric in runs[0].get(split, ())]
-    lines = ["| who | seed | " + " | ".join(f"{split} {metric}" for split, metric in columns) + " |"]
-    lines.append("|---|---|" + "---|" * len(columns))
-    for who in dict.fromkeys(run["who"] for run in runs):
-        own = [run for run in runs if run["who"] == who]
-        for run in own:
-            cells = " | ".join(f"{100 * run[split][metric]:.1f}" for split, metric in columns)
-            lines.append(f"| {who} | {run['seed']} | {cells} |")
+    columns = [(split, metric) for split in _splits(runs[0]) for metric in runs[0][split]]
+    rows = []
+    for who in dict.fromkeys(found["who"] for found in runs):
+        own = [found for found in runs if found["who"] == who]
+        for found in own:
+            rows.append([who, str(found["seed"]), *(f"{100 * found[split][metric]:.1f}" for split, metric in columns)])
         if len(own) > 1:
-            values = [[100 * run[split][metric] for run in own] for split, metric in columns]
-            cells = " | ".join(f"**{statistics.mean(v):.1f}** ± {statistics.stdev(v):.1f}" for v in values)
-            lines.append(f"| {who} | mean ± sd of {len(own)} | {cells} |")
-    return "\n".join(lines)
+            values = [[100 * found[split][metric] for found in own] for split, metric in columns]
+            cells = [f"**{statistics.mean(each):.1f}** ± {statistics.stdev(each):.1f}" for each in values]
+            rows.append([who, f"mean ± sd of {len(own)}", *cells])
+    return table(["who", "seed", *(f"{split} {metric}" for split, metric in columns)], rows)
 
 
-def comparison(kept: Path, seeds: list[int], split: str = SPLITS[0]) -> str:
+def comparison(kept: Path, seeds: Sequence[int], split: str) -> str:
     """The command that says whether textune's runs are better or worse than the reference's."""
     reference, own = (
-        ",".join(str(kept / who / f"seed-{seed}" / file) for seed in seeds)
-        for who, file in (("transformers.Trainer", f"{split}.jsonl"), ("textune", ""))
+        ",".join(str(_folder(kept, who, seed) / file) for seed in seeds)
+        for who, file in ((TRAINER, f"{split}.jsonl"), (TEXTUNE, ""))
     )
-    return f"textune compare transformers.Trainer={reference} textune={own} --split {split}"
+    return f"textune compare {TRAINER}={reference} {TEXTUNE}={own} --split {split}"
 
 
 if __name__ == "__main__":

@@ -18,26 +18,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.cores import cores
 from textune.data.glue import GLUE_TASKS
 
 if TYPE_CHECKING:
     from transformers.trainer_utils import PredictionOutput
 
 
-def main() -> None:
+def main(options: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=list(GLUE_TASKS), required=True)
     parser.add_argument("--local-copy")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=cores(), help="CPU threads (default: all)")
     parser.add_argument("--predictions", type=Path, metavar="FOLDER")
-    arguments = vars(parser.parse_args())
+    arguments = vars(parser.parse_args(options))
     print(json.dumps(run(arguments.pop("task"), **arguments)))
 
 
 def run(
-    task: str, *, local_copy: str | None, seed: int, bf16: bool, threads: int | None, predictions: Path | None
+    task: str, *, local_copy: str | None, seed: int, bf16: bool, threads: int, predictions: Path | None
 ) -> dict[str, Any]:
     """Trains and returns the task's metrics on each split that has labels."""
     import torch
@@ -53,8 +54,7 @@ def run(
     from textune.compat import evaluate, load_dataset
     from textune.models.starter import starter_folder
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     set_seed(seed)
     glue = GLUE_TASKS[task]
     checkpoint = starter_folder()
@@ -74,7 +74,7 @@ def run(
 
     with tempfile.TemporaryDirectory() as folder:
         # use_cpu: without it the Trainer refuses bf16 on a machine that has no GPU.
-        options: dict[str, Any] = {"seed": seed, "bf16": bf16, "use_cpu": not torch.cuda.is_available()}
+        options: dict[str, Any] = {"seed": seed, "bf16": bf16, "use_cpu": not torch.accelerator.is_available()}
         trainer = Trainer(
             model,
             TrainingArguments(folder, **options, save_strategy="no", report_to=[], disable_tqdm=True),

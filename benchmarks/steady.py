@@ -55,6 +55,11 @@ class Clock:
 
     def step(self, number: int, *, rows: int, tokens: int) -> bool:
         """Tells it that so many steps are done, with so many examples and tokens; returns whether that was all."""
+        if number == 0 and self._device.type == "cuda":
+            import torch
+
+            # The probe of the arithmetic, which only some make, took memory of its own.
+            torch.cuda.reset_peak_memory_stats(self._device)
         if number in {self._first, self._last}:
             wait_for(self._device)
             self._readings.append((time.perf_counter(), rows, tokens))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import signal
 import sys
@@ -15,18 +16,34 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
-if os.environ.get("TEXTUNE_TEST_GPU") != "1":
+if os.environ.get("TEXTUNE_TEST_GPU") == "1":
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it products on a GPU may differ in bits
+else:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # many tests compare bits, those of a CPU
 os.environ.pop("TEXTUNE_DATA", None)
 os.environ.pop("TEXTUNE_DEBUG", None)
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tiny import BLAME, PRAISE, SUBJECTS, save_tiny_model
 
+# Fixtures of finished runs, and what holds for every training in a test.
+pytest_plugins = ["trained"]
+
 # A busy machine is no failure.
-settings.register_profile("textune", deadline=None)
+settings.register_profile("textune", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("textune")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and not _has_gpu():
+        pytest.skip("needs an NVIDIA GPU, and TEXTUNE_TEST_GPU=1 in the environment")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 class ModelFolder(Protocol):
@@ -92,6 +109,22 @@ def signals_are_heard() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def closed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that may not be entered, not even by the superuser, whom no rights of the system keep out."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    stat = Path.stat
+
+    def refuse(path: Path, **options: Any) -> os.stat_result:
+        if folder in path.absolute().parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -164,6 +164,30 @@ def test_descriptions_are_not_read_as_markup(monkeypatch: pytest.MonkeyPatch) ->
     assert "a[/b][red].csv" in visible(terminal)
 
 
+def test_nothing_is_replaced_by_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
+    display = LiveDisplay()
+    display.note("label ':heart:'")
+    display.warning("column ':smile:'")
+    display.close()
+    assert "':heart:'" in visible(terminal) and "':smile:'" in visible(terminal)
+
+
+def test_the_bar_of_a_training_that_failed_goes_when_the_next_begins(
+    monkeypatch: pytest.MonkeyPatch, state: TrainingState
+) -> None:
+    terminal_for(monkeypatch)
+    display = LiveDisplay()
+    display.on_train_begin(state)
+    display.on_train_begin(TrainingState(total_steps=20))  # and no end of the first
+    assert display._progress is not None
+    (bar,) = display._progress.tasks
+    assert bar.completed == 0
+    display.on_train_end(state)
+    assert display._progress.tasks == []
+    display.close()
+
+
 class FullDisk(Terminal):
     def write(self, text: str) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -42,7 +42,7 @@ def test_a_gpu_without_a_number_is_not_touched(monkeypatch: pytest.MonkeyPatch) 
 def test_devices_that_are_not_there(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         find_device(name)
-    assert caught.value.message.startswith(f"training.device: {name!r} cannot be used here: ")
+    assert caught.value.message.startswith(f"--device: {name!r} cannot be used here: ")
     assert "\n" not in caught.value.message
     assert "textune doctor" in str(caught.value.hint)
 

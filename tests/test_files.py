@@ -11,6 +11,7 @@ import pytest
 
 from textune.errors import DataError, InputNotFoundError, OutputError, StorageError, TextuneError
 from textune.files import (
+    check_new_file,
     clear_unfinished,
     read_json,
     remove_folder,
@@ -19,6 +20,7 @@ from textune.files import (
     require_space,
     storage_errors,
     sync_folder,
+    user_path,
     write_json,
     write_text,
 )
@@ -166,6 +168,46 @@ def test_a_file_cannot_be_made_below_a_file(tmp_path: Path) -> None:
 def test_a_name_beyond_what_the_system_allows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="File name too long"):
         write_text(tmp_path / ("a" * 300), "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "overwrite", "words"),
+    [
+        ("old.html", False, "--page: '.*old.html' is there already; nothing was touched"),
+        ("folder", True, "--page: '.*folder' is a folder, expected a file"),
+        ("missing/new.html", True, "--page: there is no folder '.*missing'"),
+        ("old.html/new.html", True, "--page: there is no folder '.*old.html'"),
+        ("a" * 300, True, "File name too long"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before(
+    tmp_path: Path, name: str, overwrite: bool, words: str
+) -> None:
+    (tmp_path / "old.html").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=words):
+        check_new_file(tmp_path / name, option="--page", overwrite=overwrite)
+    check_new_file(tmp_path / "old.html", option="--page", overwrite=True)
+    check_new_file(tmp_path / "new.html", option="--page", overwrite=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "old.html"]
+
+
+def test_rights_to_write_a_file_are_looked_at_before(
+    tmp_path: Path, closed_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OutputError, match=r"Cannot write '.*new\.html': Permission denied"):
+        check_new_file(closed_folder / "new.html", option="--page", overwrite=False)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(OutputError, match="--page: no permission to write in "):
+        check_new_file(tmp_path / "new.html", option="--page", overwrite=False)
+
+
+def test_a_path_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/runs/a") == tmp_path / "runs" / "a"
+    assert user_path(Path("~")) == tmp_path
+    for name in ("runs/~", "/a/b", "~there-is-nobody-of-this-name/a"):
+        assert user_path(name) == Path(name)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")

@@ -12,7 +12,7 @@ import pytest
 from textune.config import Config
 from textune.config_reading import read_config
 from textune.errors import CheckpointError, DataError, InputNotFoundError, OutputError
-from textune.run import ENTRIES, Run, check_output, claim_free_path
+from textune.run import ENTRIES, Run, check_output, claim_free_path, output_path
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -35,6 +35,21 @@ def test_a_run_is_made_of_its_folder(tmp_path: Path, kind: type) -> None:
     path = make_run(tmp_path / "run").path
     run = Run(kind(path))
     assert (run.path, run.model_path) == (path, path / "model")
+
+
+def test_a_run_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run.open("~/run").path == Run("~/run").path == tmp_path / "run"
+    with pytest.raises(InputNotFoundError, match="There is no run folder '~there-is-nobody-of-this-name/run'"):
+        Run.open("~there-is-nobody-of-this-name/run")
+
+
+@pytest.mark.parametrize("home", ["~", "~there-is-nobody-of-this-name"])
+def test_output_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expected = tmp_path / "run" if home == "~" else Path(home, "run")
+    assert output_path(read_config(settings={"run.output": f"{home}/run"}), "data") == expected
 
 
 def test_an_empty_folder_is_used(tmp_path: Path) -> None:

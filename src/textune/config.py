@@ -200,7 +200,7 @@ class EngineConfig:
     """Compute real tokens only, where the architecture allows it; otherwise, or when false, batches are padded."""
 
     working_copies: bool = True
-    """In bf16, compute with bf16 copies of the weights, made once per step; when false, by autocast."""
+    """In bf16, give autocast bf16 copies of linear layers' weights, made once per step; when false it converts them."""
 
     used_rows: bool = True
     """Train only the rows of the embedding table that the training data use; the others have no gradient anyway."""
@@ -320,6 +320,7 @@ SHORT_NAMES: dict[str, str] = {
     "skip_bad_steps": "training.skip_bad_steps",
     "max_length": "tokens.max_length",
     "precision": "training.precision",
+    "device": "training.device",
     "compile": "engine.compile",
     "seed": "training.seed",
     "seeds": "run.seeds",
@@ -329,6 +330,13 @@ SHORT_NAMES: dict[str, str] = {
     "select": "evaluation.select",
     "patience": "evaluation.patience",
 }
+EVALUATE_OPTIONS = ("local_copy", "text", "text_pair", "label", "delimiter", "encoding", "drop_bad_rows")
+"""The short names that `textune evaluate` and `textune.evaluate` take."""
+INSPECT_OPTIONS = (
+    *("validation", "test", "local_copy", "text", "text_pair", "label", "problem_type", "label_names"),
+    *("label_separator", "delimiter", "encoding", "model", "seed"),
+)
+"""The short names that `textune inspect` and `textune.inspect` take."""
 
 
 # What other tools call them: not accepted, but understood when the right name is suggested.

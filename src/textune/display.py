@@ -90,12 +90,13 @@ class PlainDisplay(Display):
 
 
 class LiveDisplay(Display):
-    """Bars that move and a table that grows, for terminals and notebooks."""
+    """Bars that move and a table that grows, for terminals."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(file=cast(IO[str], Unfailing(sys.stderr)), highlight=False)
+        # What is quoted from data stays as it is: no ":heart:" becomes a picture.
+        self._console = Console(file=cast(IO[str], Unfailing(sys.stderr)), highlight=False, emoji=False)
         self._progress: Progress | None = None
         self._training: TaskID | None = None
         self._table_begun = False
@@ -116,6 +117,7 @@ class LiveDisplay(Display):
             bars.remove_task(task)
 
     def on_train_begin(self, state: TrainingState) -> None:
+        self._remove_training()  # of a seed before, which ended with an error
         self._training = self._bars().add_task("training", total=state.total_steps, completed=state.step, detail="")
 
     def on_step(self, state: TrainingState) -> None:
@@ -139,14 +141,17 @@ class LiveDisplay(Display):
         self._console.print(f"{record['epoch']:7.2f}  {state.step:7d}  {cells}{best}", markup=False)
 
     def on_train_end(self, state: TrainingState) -> None:
-        if self._progress is not None and self._training is not None:
-            self._progress.remove_task(self._training)
-            self._training = None
+        self._remove_training()
 
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _remove_training(self) -> None:
+        if self._progress is not None and self._training is not None:
+            self._progress.remove_task(self._training)
+        self._training = None
 
     def _bars(self) -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

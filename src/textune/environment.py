@@ -63,7 +63,7 @@ def find_device(asked: str) -> torch.device:
         torch.ones(1, device=device).item()  # not only named: it can compute
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, by device
         raise ConfigError(
-            f"training.device: {asked!r} cannot be used here: {textwrap.shorten(str(error), 100, placeholder=' ...')}",
+            f"--device: {asked!r} cannot be used here: {textwrap.shorten(str(error), 100, placeholder=' ...')}",
             hint="`auto` takes the best device there is; `textune doctor` shows what there is.",
         ) from error
     return device

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from textune.config import EVALUATE_OPTIONS
 from textune.data.cache import workspace
 from textune.data.prepare import ALL, PreparedData, prepare_evaluation
 from textune.data.rows import labels_of
@@ -14,12 +15,10 @@ from textune.display import Display, default_display
 from textune.errors import CheckpointError, DataError
 from textune.evaluation.metrics import metric_names
 from textune.evaluation.scoring import Scores, score, with_uncertainty
+from textune.files import user_path
 from textune.options import require_known, resolve_options
 from textune.run import Run
 from textune.serving.predictor import Predictor
-
-# What `evaluate` and its command take of the configuration's short names.
-EVALUATE_OPTIONS = ("local_copy", "text", "text_pair", "label", "delimiter", "encoding", "drop_bad_rows")
 
 
 def evaluate(
@@ -30,7 +29,8 @@ def evaluate(
     Args:
         run: a run, its folder, or a folder with a model that textune saved.
         data: as for `train`.
-        options: those of `EVALUATE_OPTIONS` and of `Predictor.load`: `batch_size`, `device` and `precision`.
+        options: those of `textune.config.EVALUATE_OPTIONS`, and of `Predictor.load` `batch_size`, `device` and
+            `precision`.
 
     Returns:
         The scores of each labelled split, by its name.
@@ -63,7 +63,7 @@ def _warn_of_training_rows(run: Run | str | os.PathLike[str], prepared: Prepared
 
     Single rows are not compared: a run keeps none of the texts.
     """
-    path = run.path if isinstance(run, Run) else Path(run)
+    path = run.path if isinstance(run, Run) else user_path(run)
     trained_on = Run(path if (path / "data.json").is_file() else path.parent).data  # or the run's model folder is named
     source = prepared.source
     same_place = Path(trained_on.get("source", "")).resolve() == Path(source.location).resolve()

@@ -64,6 +64,37 @@ def reading_errors(path: Path) -> Iterator[None]:
         raise InputNotFoundError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """The path that a user has written: `~` is their home; `~name` stays where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError there
+
+
+def check_new_file(path: Path, *, option: str, overwrite: bool) -> None:
+    """Looks before the work begins whether its result can be written to this file.
+
+    Args:
+        option: by which the user has named it, for the message: "--output".
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        OutputError: it is there already or is a folder, its folder is not there, or nothing may be written there.
+    """
+    with storage_errors(path):
+        if path.is_dir():
+            raise OutputError(f"{option}: {str(path)!r} is a folder, expected a file.")
+        if path.exists() and not overwrite:
+            raise OutputError(
+                f"{option}: {str(path)!r} is there already; nothing was touched.",
+                hint="Choose another name, or say --overwrite.",
+            )
+        if not path.absolute().parent.is_dir():
+            raise OutputError(f"{option}: there is no folder {str(path.parent)!r}.", hint="Make it first.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise OutputError(
+            f"{option}: no permission to write in {str(path.parent)!r}.", hint="Choose another folder, or its rights."
+        )
+
+
 def _translated(error: OSError, path: Path, num_bytes: int | None) -> OutputError | StorageError:
     if error.errno in _FULL:
         return _disk_full(path, num_bytes)

@@ -18,7 +18,7 @@ from textune.data.prepare import PreparedData, prepare_training
 from textune.display import Display, default_display
 from textune.environment import describe, find_device
 from textune.errors import ConfigError
-from textune.files import require_space
+from textune.files import require_space, user_path
 from textune.job import ForgetScores, Job, padding_of
 from textune.lock import run_lock
 from textune.models.load import Classifier, find_checkpoint
@@ -214,7 +214,7 @@ def fine_tune(
     started = time.perf_counter() - (0.0 if resumption is None else resumption.seconds)
     with processes.main_first():
         if resumption is None and config.run.output is not None:  # before minutes are spent
-            check_output(Path(config.run.output).expanduser(), overwrite=config.run.overwrite)
+            check_output(user_path(config.run.output), overwrite=config.run.overwrite)
         require_installed(config.run.trackers or ())
         device = processes.device(find_device(config.training.device))
         check_precision(config.training.precision, device)

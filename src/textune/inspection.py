@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from textune.audit.auditing import full_audit
 from textune.audit.findings import Audit, Finding
 from textune.audit.suspects import suspected_labels
-from textune.config import Config
+from textune.config import INSPECT_OPTIONS, Config
 from textune.data.cache import workspace
 from textune.data.prepare import PreparedData, prepare_inspection
 from textune.data.tokenize import tokenize_split
@@ -26,12 +26,6 @@ from textune.problem_types import SINGLE_LABEL
 if TYPE_CHECKING:
     from textune.audit.audited_rows import AuditedRows
     from textune.data.tokens import TokenRows
-
-# What `inspect` and its command take of the configuration's short names.
-INSPECT_OPTIONS = (
-    *("validation", "test", "local_copy", "text", "text_pair", "label", "problem_type", "label_names"),
-    *("label_separator", "delimiter", "encoding", "model", "seed"),
-)
 
 
 def inspect(
@@ -50,7 +44,7 @@ def inspect(
         data: as for `textune.train`.
         max_length: tokens after which a row counts as truncated; when not given, what the model allows.
         label_errors: look for suspected label errors as well, with the model's frozen encoder.
-        options: those of `INSPECT_OPTIONS`, with the meaning they have for `textune.train`.
+        options: those of `textune.config.INSPECT_OPTIONS`, with the meaning they have for `textune.train`.
 
     Raises:
         TextuneError: the data cannot be read at all, or an option is wrong.

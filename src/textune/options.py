@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.config import FOREIGN_NAMES, SHORT_NAMES, Config
-from textune.config_reading import flat_options, read_config
+from textune.config_reading import flat_options, option_fields, read_config
 from textune.errors import ConfigError, did_you_mean
 
 
@@ -24,7 +24,7 @@ def resolve_options(
     values: dict[str, Any] = {}
     if isinstance(config, Config):
         values = flat_options(config)
-    require_known(options, known=[*SHORT_NAMES, "epochs"], help_for="textune.train")
+    require_known(options, known=[*SHORT_NAMES, "epochs"], help_for="textune.train", with_settings=True)
     if {"epochs", "duration"} <= options.keys():
         raise ConfigError("--epochs and --duration: both say how long to train; give one.")
     for name, value in options.items():
@@ -42,21 +42,41 @@ def resolve_options(
     return read_config(path, {**values, **settings})
 
 
-def require_known(options: Iterable[str], *, known: Sequence[str], help_for: str) -> None:
+def require_known(options: Iterable[str], *, known: Sequence[str], help_for: str, with_settings: bool = False) -> None:
     """Whether all options have a known name.
+
+    Args:
+        with_settings: whether `settings` takes the options that have no short name.
 
     Raises:
         ConfigError: one has not; names each, and the names that there are.
     """
-    unknown = [f"There is no option {name!r}.{_near_option(name, known)}" for name in options if name not in known]
+    unknown = [
+        f"There is no option {name!r}.{_near_option(name, known, with_settings=with_settings)}"
+        for name in options
+        if name not in known
+    ]
     if unknown:
-        raise ConfigError(unknown, hint=f"The options are {', '.join(known)}: see help({help_for}).")
+        hint = f"The options are {', '.join(known)}: see help({help_for})."
+        if with_settings:
+            hint += " All others go by their full names, as settings={'training.adam_beta2': 0.98}; `textune config` "
+            hint += "lists them."
+        raise ConfigError(unknown, hint=hint)
 
 
-def _near_option(name: str, known: Sequence[str]) -> str:
-    if (meant := FOREIGN_NAMES.get(name)) is not None:
-        name = next((short for short in known if SHORT_NAMES.get(short) == meant), name)
-    return did_you_mean(name, known)
+def _near_option(name: str, known: Sequence[str], *, with_settings: bool) -> str:
+    meant = full_names(name)
+    short = next((short for short in known if SHORT_NAMES.get(short) in meant), None)
+    if short is None and meant and with_settings:
+        return f" Did you mean settings={{{meant[0]!r}: ...}}?"
+    return did_you_mean(short or name, known)
+
+
+def full_names(name: str) -> list[str]:
+    """The options that another tool calls so, or whose name ends so: "lr" and "learning_rate" for that of training."""
+    if name in FOREIGN_NAMES:
+        return [FOREIGN_NAMES[name]]
+    return [full for full in option_fields() if full.rpartition(".")[2] == name]
 
 
 def _epochs(value: Any) -> str:

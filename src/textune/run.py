@@ -30,7 +30,16 @@ from typing import TYPE_CHECKING, Any
 from textune.config import Config
 from textune.config_reading import read_config, to_yaml
 from textune.errors import CheckpointError, DataError, InputNotFoundError, OutputError
-from textune.files import clear_unfinished, read_json, reading_errors, replacing, storage_errors, write_json, write_text
+from textune.files import (
+    clear_unfinished,
+    read_json,
+    reading_errors,
+    replacing,
+    storage_errors,
+    user_path,
+    write_json,
+    write_text,
+)
 from textune.lock import LOCK_FILE, require_unlocked
 
 if TYPE_CHECKING:
@@ -78,7 +87,7 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         self.model_path = self.path / "model"
         self.checkpoints_path = self.path / "checkpoints"
         self.predictions_path = self.path / "predictions"
@@ -94,7 +103,8 @@ class Run:
             InputNotFoundError: there is no such folder, or it may not be read.
             CheckpointError: the folder is not a run.
         """
-        folder = Path(path)
+        run = cls(path)
+        folder = run.path
         with reading_errors(folder):
             exists, is_run = folder.exists(), _is_run(folder)
         if not exists:
@@ -106,7 +116,7 @@ class Run:
                 f"{str(folder)!r} is not a run of textune: it has no config.yaml.",
                 hint="Name the folder that `textune train` printed, the one with config.yaml and model/ in it.",
             )
-        return cls(folder)
+        return run
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool, config: Config) -> Run:
@@ -335,7 +345,7 @@ def _check_contents(folder: Path, names: list[str], *, overwrite: bool) -> None:
 def output_path(config: Config, data_name: str) -> Path:
     """The run folder that a configuration asks for, where it names none the next free one, which is made."""
     if config.run.output is not None:
-        return Path(config.run.output).expanduser()
+        return user_path(config.run.output)
     return claim_free_path(data_name, Path(config.model.checkpoint).name)
 
 

@@ -38,6 +38,20 @@ def test_the_rows_of_mrpc_are_those_of_the_task(shared_data: Path) -> None:
     assert sum(row["label"] for row in splits["train"]) == 2474
 
 
+def test_of_mnli_the_matched_splits_are_taken(tmp_path: Path) -> None:
+    """As validation and as test, which has no labels."""
+    folder = tmp_path / "MNLI"
+    folder.mkdir()
+    for split in ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched"):
+        labelled = not split.startswith("test")
+        header = ["index", "sentence1", "sentence2", *(["gold_label"] if labelled else [])]
+        row = ["0", f"a film of {split}", "a film", *(["neutral"] if labelled else [])]
+        (folder / f"{split}.tsv").write_text("\t".join(header) + "\n" + "\t".join(row) + "\n")
+    splits = read_splits("mnli", str(tmp_path))
+    assert splits["validation"] == [{"text": "a film of dev_matched", "text_pair": "a film", "label": 1}]
+    assert splits["test"] == [{"text": "a film of test_matched", "text_pair": "a film"}]
+
+
 def test_splits_are_written_as_json_lines(tmp_path: Path) -> None:
     write_splits(tmp_path / "data", {"train": [{"text": "é", "label": 1}], "validation_matched": []})
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["train.jsonl"]

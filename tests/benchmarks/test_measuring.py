@@ -9,7 +9,6 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks import measuring
 from benchmarks.measuring import (
@@ -28,7 +27,7 @@ from benchmarks.measuring import (
     share_of_rate,
     table,
 )
-from textune.environment import peak_memory_mib
+from textune.cli.main import run as run_command
 from textune.training.precision import Measurement
 
 
@@ -51,6 +50,7 @@ def test_the_largest_difference_of_curves() -> None:
     assert largest_relative_difference([1.0], [1.0]) == 0
     assert math.isnan(largest_relative_difference([math.nan, 1.0], [1.0, 1.0]))
     assert largest_difference([[0.5, 0.5], [0.1, 0.9]], [[0.5, 0.5], [0.2, 0.85]]) == pytest.approx(0.1)
+    assert math.isnan(largest_difference([[0.5, math.nan], [0.1, 0.9]], [[0.5, 0.5], [0.1, 0.9]]))
     with pytest.raises(ValueError, match="argument 2 is"):
         largest_relative_difference([1.0], [1.0, 2.0])
 
@@ -85,13 +85,6 @@ def test_tables_are_markdown() -> None:
     assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
-def test_the_peak_is_that_of_this_process() -> None:
-    before = peak_memory_mib(torch.device("cpu"))
-    held = torch.ones(2**25)  # 128 MiB
-    assert peak_memory_mib(torch.device("cpu")) > 100 + held[0].item()
-    assert before > 10
-
-
 @dataclasses.dataclass(frozen=True)
 class Sum:
     numbers: list[int]
@@ -110,6 +103,40 @@ def test_programs_get_their_task_and_the_environment(tmp_path: Path, monkeypatch
     assert found == {"sum": 3, "threads": "3", "cache": str(tmp_path / "cache")}
 
 
+@pytest.mark.parametrize(("given", "passed_on"), [(None, "0"), ("2,3", "2"), ("GPU-1b,GPU-2c", "GPU-1b"), ("", "")])
+def test_a_measured_process_sees_one_gpu_at_most(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, passed_on: str
+) -> None:
+    if given is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert environment(threads=1, cache="cache")["CUDA_VISIBLE_DEVICES"] == passed_on
+
+
+def test_a_measured_process_tokenises_with_as_many_threads_as_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYON_NUM_THREADS", "16")
+    found = environment(threads=3, cache="cache")
+    assert found["RAYON_NUM_THREADS"] == found["OMP_NUM_THREADS"] == "3"
+
+
+def test_the_machine_is_described_with_the_threads_that_are_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def run_here(command: list[str], environment: dict[str, str]) -> str:
+        asked.append(environment["OMP_NUM_THREADS"])
+        assert command[1:3] == ["-m", "textune"]
+        assert run_command(command[3:]) == 0
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(measuring, "run", run_here)
+    found = measuring.machine(threads=3)
+    assert asked == ["3"]
+    assert measuring.machine_line(found).startswith(found["processor"])
+
+
 def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"(?s)ended with 1:.*ZeroDivisionError"):
         run([sys.executable, "-c", "1/0"], environment(threads=1, cache=tmp_path))
@@ -117,7 +144,7 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_results_hold_date_options_and_machine(tmp_path: Path) -> None:
     path = tmp_path / "new" / "found.json"
-    arguments = argparse.Namespace(output=path, rounds=3)
+    arguments = argparse.Namespace(output=path, rounds=3, local_copy="data", keep=Path("runs"))
     results = Results("training", arguments, {"processor": "a chip"})
     results.write(runs=[1])
     results.write(runs=[1, 2], summary=Spread(1.0, 0.5, 2.0))

@@ -35,11 +35,15 @@ def test_commands_are_timed(
     assert len({training.work for training in asked}) == 3, "each with caches of its own"
 
 
-def test_the_clock_stops_at_the_line(tmp_path: Path) -> None:
-    code = "import time; print('step 1/1', flush=True); time.sleep(1)"
-    surroundings = environment(threads=1, cache=tmp_path)
-    until = seconds_until("step 1/", [sys.executable, "-c", code], surroundings)
-    assert seconds_until(None, [sys.executable, "-c", code], surroundings) > 1 + 0.5 * until > 1
+@pytest.mark.parametrize(("text", "seconds"), [("step 1/", 3.0), (None, 8.0)])
+def test_the_clock_stops_at_the_first_such_line_or_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, seconds: float
+) -> None:
+    begin, line, end = 10.0, 13.0, 18.0
+    readings = iter([begin, end] if text is None else [begin, line, end])
+    monkeypatch.setattr(startup.time, "perf_counter", lambda: next(readings))
+    code = "print('loading'); print('step 1/1  loss 0.7'); print('step 1/1 was the last')"
+    assert seconds_until(text, [sys.executable, "-c", code], environment(threads=1, cache=tmp_path)) == seconds
 
 
 @pytest.mark.parametrize("code", ["print('step 2/2')", "print('step 1/1'); raise SystemExit('no')"])

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
+from tiny import tiny_tokenizer
 
-from benchmarks import scaling, steady, training
+import textune.compat
+from benchmarks import contestants, material, scaling, steady, training
 from benchmarks.contestants import CONTESTANTS, WITHOUT, Training, command
 from benchmarks.steady import Clock, examples_after
 
@@ -77,6 +80,54 @@ def test_whole_processes_are_timed(
     assert (made / "1-trainer" / "model" / "model.safetensors").is_file()
 
 
+@needs_accelerate
+def test_a_test_split_without_labels_is_predicted_by_all(
+    in_this_process: Callable[..., None], tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process(training)
+    kept: dict[str, list[str]] = {}
+    monkeypatch.setattr(
+        training, "remove", lambda work: kept.update({work.name: [path.name for path in work.rglob("*.parquet")]})
+    )
+    read = material.read_splits
+
+    def without_test_labels(task: str | None, local_copy: str | None) -> dict[str, list[dict[str, Any]]]:
+        splits = read(task, local_copy)
+        return splits | {"test": [{"text": row["text"], "text_pair": row["text_pair"]} for row in splits["test"][:9]]}
+
+    monkeypatch.setattr(material, "read_splits", without_test_labels)
+    predicted = []
+    for library in (transformers, textune.compat):
+
+        def predict(self: Any, rows: Any, original: Any = library.Trainer.predict) -> Any:
+            predicted.append(len(rows))
+            return original(self, rows)
+
+        monkeypatch.setattr(library.Trainer, "predict", predict)
+    options = f"--whole --epochs 0.02 --shape {tiny_checkpoint} --rounds 1 --threads 1 --device cpu"
+    options += " --who textune drop-in trainer"
+    training.main([*options.split(), "--output", str(tmp_path / "found.json")])
+    assert "test.parquet" in kept["1-textune"]
+    assert predicted == [9, 9]
+
+
+def test_splits_are_read_in_the_order_that_says_which_columns_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever order the file system has."""
+    material.write_splits(
+        tmp_path / "data",
+        {"train": [{"text": "a", "label": 1}], "validation": [{"text": "b", "label": 0}], "test": [{"text": "c"}]},
+    )
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: sorted(self.iterdir()))  # test comes first
+    given = Training(
+        who="trainer", data=str(tmp_path / "data"), checkpoint="", work=str(tmp_path), duration=1.0, threads=1
+    )
+    rows = contestants.tokenized(given, tiny_tokenizer())
+    assert {split: len(own) for split, own in rows.items()} == {"train": 1, "validation": 1, "test": 1}
+    assert rows["train"][0]["label"] == 1
+
+
 def test_growth_is_measured(
     in_this_process: Callable[..., None], tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +178,20 @@ def test_the_clock_leaves_out_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> No
     assert (result["seconds"], result["rows"], result["tokens"]) == (4.0, 16, 200)
     assert (result["samples_per_second"], result["tokens_per_second"]) == (4.0, 50.0)
     assert result["peak_memory_mib"] > 0
+
+
+def test_the_peak_on_a_gpu_is_counted_from_where_training_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", forgotten.append)
+    monkeypatch.setattr(steady, "wait_for", lambda device: None)
+    monkeypatch.setattr(steady, "peak_memory_mib", lambda device: 5.0)
+    clock = Clock(warmup_steps=1, steps=1, device=torch.device("cuda"))
+    clock.step(0, rows=0, tokens=0)
+    assert forgotten == [torch.device("cuda")]
+    clock.step(1, rows=8, tokens=100)
+    clock.step(2, rows=16, tokens=200)
+    assert len(forgotten) == 1, "the largest batch may be one of the warm-up"
+    assert clock.result()["peak_memory_mib"] == 5.0
 
 
 def test_examples_are_counted_over_the_end_of_an_epoch() -> None:

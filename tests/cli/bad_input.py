@@ -120,7 +120,7 @@ CASES = [
     Case("unknown metric", f"{GOOD} --output out --metric f2", 2, ("expected one of accuracy, f1", "found 'f2'")),
     Case(
         "unknown device",
-        f"{GOOD} --output out --set training.device=gpu",
+        f"{GOOD} --output out --device gpu",
         2,
         ("'gpu' cannot be used here",),
         varies=True,

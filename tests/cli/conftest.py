@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from trained import in_empty_folder, multi_label_run, pair_run, quick, regression_run, text_run
 
 from textune.cli.main import run
-
-__all__ = ["in_empty_folder", "multi_label_run", "pair_run", "quick", "regression_run", "text_run"]
 
 
 @dataclass(frozen=True)

@@ -24,4 +24,4 @@ def test_json(textune: Textune) -> None:
 def test_unknown_device(textune: Textune) -> None:
     done = textune("doctor", "--device", "gpu")
     assert done.code == 2
-    assert done.err.startswith("error: training.device: 'gpu' cannot be used here")
+    assert done.err.startswith("error: --device: 'gpu' cannot be used here")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from textune.run import Run
 
 from .conftest import Textune
@@ -44,6 +46,13 @@ def test_precision(textune: Textune, text_run: Run, tiny_csv: Path) -> None:
     # A few rows near the threshold may be given the other label.
     expected = json.loads(usual.out)["data"]["accuracy"]["value"]
     assert abs(found["data"]["accuracy"]["value"] - expected) <= 4 / 64
+
+
+def test_a_run_at_home(textune: Textune, text_run: Run, tiny_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(text_run.path.parent))
+    done = textune("evaluate", f"~/{text_run.path.name}", tiny_csv)
+    assert done.code == 0
+    assert "is what this run was trained on" in done.err
 
 
 def test_data_without_labels(textune: Textune, text_run: Run, tmp_path: Path) -> None:

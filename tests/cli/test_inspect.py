@@ -6,12 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-from trained import pair_rows, write_json_lines
+from trained import pair_rows
 
 import textune as package
+from faults.material import write_json_lines
 from textune.display import Display
-from textune.errors import ConfigError, UnavailableError
+from textune.errors import ConfigError, StorageError, UnavailableError
 from textune.run import Run
 
 from .conftest import Textune
@@ -85,6 +87,55 @@ def test_page(textune: Textune, data: Path, tiny_checkpoint: Path, tmp_path: Pat
     parser = HTMLParser()
     parser.feed(page.read_text(encoding="utf-8"))
     assert "1 of 2 validation rows (50 %) equals a row of train" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_refused_at_once(
+    textune: Textune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textune.inspection.inspect", lambda *rest, **options: pytest.fail("the work has begun"))
+    (tmp_path / "old.html").write_text("mine")
+    done = textune("inspect", "sample", "--page", tmp_path / "old.html")
+    assert (done.code, done.out) == (73, "")
+    assert "old.html' is there already; nothing was touched." in done.err and "--overwrite" in done.err
+    done = textune("inspect", "sample", "--page", tmp_path / "missing" / "page.html", "--overwrite")
+    assert done.code == 73
+    assert done.err.startswith("error: --page: there is no folder ")
+    assert (tmp_path / "old.html").read_text() == "mine"
+
+
+def test_a_page_is_replaced_when_asked(
+    textune: Textune, data: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old.html").write_text("old")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = ["--model", tiny_checkpoint, "--quiet", "--page", "~/old.html", "--overwrite"]
+    assert textune("inspect", data, *flags).code == 0
+    assert (tmp_path / "old.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_the_page_is_written_although_nobody_reads_the_result_to_its_end(
+    textune: Textune, data: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enough(*arguments: object, **options: object) -> None:
+        raise click.exceptions.Exit(0)  # what standard output raises when `head` has gone
+
+    monkeypatch.setattr("textune.cli.audit_tables.print_audit", enough)
+    done = textune("inspect", data, "--model", tiny_checkpoint, "--quiet", "--page", tmp_path / "page.html")
+    assert done.code == 0
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_the_result_is_printed_although_the_page_cannot_be_written(
+    textune: Textune, data: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(path: Path, text: str) -> None:
+        raise StorageError("No space left")
+
+    monkeypatch.setattr("textune.files.write_text", fill)
+    done = textune("inspect", data, "--model", tiny_checkpoint, "--quiet", "--page", tmp_path / "page.html")
+    assert done.code == 74
+    assert "found       2 errors" in done.out
+    assert done.err == "error: No space left\n"
 
 
 def test_label_errors(textune: Textune, tiny_csv: Path, tiny_checkpoint: Path) -> None:

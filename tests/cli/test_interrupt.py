@@ -26,6 +26,20 @@ pytestmark = [
 STEPS = 200
 
 
+def slow_after(step: int) -> str:
+    """The command, whose steps take long after this one, so that a test on a busy machine still meets it training."""
+    return (
+        "import sys, time, textune.training.loop as loop\n"
+        "from textune.cli.main import run\n"
+        "training_step = loop.training_step\n"
+        "def slow(setup, state, *rest, **options):\n"
+        f"    time.sleep(0.1 if state.step >= {step} else 0)\n"
+        "    return training_step(setup, state, *rest, **options)\n"
+        "loop.training_step = slow\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+
+
 @pytest.fixture(scope="module")
 def long_flags(tiny_checkpoint: Path, tiny_csv: Path) -> list[str]:
     """A training of a second or so, in which the moment of a signal can be chosen."""
@@ -72,19 +86,19 @@ def assert_same_result(found: Run, expected: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "until"),
+    ("name", "code", "last"),
     [
-        ("SIGTERM", 143, f"step 7/{STEPS}"),
-        ("SIGHUP", 129, f"step 11/{STEPS}"),
-        ("SIGINT", 130, f"step 31/{STEPS}"),
-        ("SIGUSR1", 138, f"step 49/{STEPS}"),  # an evaluation is near
+        ("SIGTERM", 143, 7),
+        ("SIGHUP", 129, 11),
+        ("SIGINT", 130, 31),
+        ("SIGUSR1", 138, 49),  # an evaluation is near
     ],
 )
 def test_a_signal_ends_after_the_step_and_the_run_goes_on(
-    textune: Textune, long_flags: list[str], whole: Run, tmp_path: Path, name: str, code: int, until: str
+    textune: Textune, long_flags: list[str], whole: Run, tmp_path: Path, name: str, code: int, last: int
 ) -> None:
     output = tmp_path / "cut"
-    with training(long_flags, output, until=until) as process:
+    with training(long_flags, output, until=f"step {last}/{STEPS}", code=slow_after(last)) as process:
         process.send_signal(getattr(signal, name))
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "")
@@ -112,7 +126,7 @@ def test_a_signal_ends_after_the_step_and_the_run_goes_on(
 
 def test_a_killed_process_goes_on(textune: Textune, long_flags: list[str], whole: Run, tmp_path: Path) -> None:
     output = tmp_path / "cut"
-    with training(long_flags, output, until=f"step 63/{STEPS}") as process:
+    with training(long_flags, output, until=f"step 63/{STEPS}", code=slow_after(63)) as process:
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=60)
     assert textune("train", "--resume", output, "--quiet").code == 0

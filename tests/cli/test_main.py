@@ -70,6 +70,9 @@ def test_no_command_shows_the_help(textune: Textune) -> None:
         (["trian"], "There is no command 'trian'. Did you mean 'train'?"),
         (["--versoin"], "No such option"),
         (["train", "--lerning-rate", "1"], "--learning-rate"),
+        (["train", "--lr", "1"], "No such option '--lr'. Did you mean '--learning-rate'?"),
+        (["train", "--label-smoothing", "1"], "Did you mean '--set training.label_smoothing=VALUE'?"),
+        (["predict", "--report-to", "x"], "No such option '--report-to'."),
         (["predict", "run"], "Missing argument 'INPUT'"),
         (["predict", "run", "in.csv"], "Missing option '--output'"),
         (["predict", "run", "in.csv", "-o", "x.csv", "--batch-size", "0"], "0 is not in the range x>=1"),
@@ -90,6 +93,43 @@ def test_errors_and_hints_go_to_standard_error(textune: Textune, monkeypatch: py
     monkeypatch.setattr("textune.config_reading.read_config", fail)
     done = textune("config")
     assert (done.code, done.out, done.err) == (65, "", "error: expected a, found b\n  do c\n")
+
+
+@pytest.mark.parametrize("world", [("1", "4"), ("x", "4"), ("", ""), ("0", "many")])
+def test_only_train_looks_at_the_environment_of_several_processes(
+    textune: Textune, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, world: tuple[str, str]
+) -> None:
+    for name, value in zip(("RANK", "WORLD_SIZE"), world, strict=True):
+        monkeypatch.setenv(name, value)
+    usage = textune("predict", "--nonsense")
+    assert usage.code == 2 and "No such option" in usage.err
+    done = textune("predict", tmp_path, tmp_path / "none.csv", "-o", tmp_path / "out.csv")
+    assert done.code == 66
+    assert done.err.startswith("error: There is no file ")
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORLD_SIZE", ""), ("WORLD_SIZE", "two"), ("RANK", "-1")])
+def test_an_environment_of_several_processes_that_is_none(
+    textune: Textune, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    whole = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for variable, usual in (whole | {name: value}).items():
+        monkeypatch.setenv(variable, usual)
+    assert "No such option" in textune("train", "--nonsense").err
+    done = textune("train")
+    assert done.code == 2
+    assert done.err.splitlines()[0] == (
+        f"error: {name}: expected a whole number in the environment variable, found {value!r}."
+    )
+
+
+def test_a_process_that_is_not_the_main_one_repeats_no_usage_error(
+    textune: Textune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = textune("train", "--nonsense")
+    assert (done.code, done.err) == (2, "")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
@@ -192,3 +232,17 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     errors_said = process.stderr.read()
     process.stderr.close()
     assert (process.wait(timeout=60), errors_said) == (0, b"")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "평가 ± é"), ("latin-1", "\\ud3c9\\uac00 ± é")])
+def test_letters_that_standard_output_cannot_show(tmp_path: Path, encoding: str, shown: str) -> None:
+    (tmp_path / "mine.yaml").write_text("data:\n  text: 평가 ± é\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "textune", "config", str(tmp_path / "mine.yaml")],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert f"  text: {shown}\n" in done.stdout.decode(encoding)

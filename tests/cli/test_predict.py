@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,13 @@ def test_predict(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -
     assert [row["id"] for row in found] == ["x", "y"]
     expected = Predictor.load(text_run).predict([row["text"] for row in found])
     assert [row["prediction"] for row in found] == [item.label for item in expected]
+
+
+def test_at_home(textune: Textune, text_run: Run, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = textune("predict", text_run.path, "~/new.csv", "-o", "~/out.csv")
+    assert done.code == 0
+    assert len(rows(tmp_path / "out.csv")) == 2
 
 
 def test_precision(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -> None:
@@ -90,12 +98,22 @@ def test_in_a_process_of_its_own(textune_process: Textune, text_run: Run, texts:
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
 
 
-def test_calibrated(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -> None:
-    make_calibration(text_run, temperature=2.0)
-    done = textune("predict", text_run.path, texts, "-o", tmp_path / "out.csv", "--calibrated")
+@pytest.fixture
+def calibrated_run(text_run: Run, tmp_path: Path) -> Run:
+    """A copy with a temperature of 2; a run of eight rows may well leave a validation that says nothing."""
+    run = Run(shutil.copytree(text_run.path, tmp_path / "run"))
+    path = run.model_path / "calibration.json"
+    stored = json.loads(path.read_text())
+    curve = {"thresholds": [0.0, 1.0], "precision": [0.5, 1.0], "recall": [1.0, 0.5]}
+    path.write_text(json.dumps(stored | {"temperature": 2.0, "curves": {"positive": curve}}))
+    return run
+
+
+def test_calibrated(textune: Textune, calibrated_run: Run, texts: Path, tmp_path: Path) -> None:
+    done = textune("predict", calibrated_run.path, texts, "-o", tmp_path / "out.csv", "--calibrated")
     assert done.code == 0
     assert "temperature: 2.000" in done.err
-    plain = Predictor.load(text_run).predict(["the film was good", "a bad meal"])
+    plain = Predictor.load(calibrated_run).predict(["the film was good", "a bad meal"])
     for row, prediction in zip(rows(tmp_path / "out.csv"), plain, strict=True):
         score = prediction.scores["positive"]
         halved = math.sqrt(score) / (math.sqrt(score) + math.sqrt(1 - score))
@@ -104,9 +122,10 @@ def test_calibrated(textune: Textune, text_run: Run, texts: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("threshold", "label"), [("0", "positive"), ("1", "negative"), ("recall:1", "positive")])
-def test_threshold(textune: Textune, text_run: Run, texts: Path, tmp_path: Path, threshold: str, label: str) -> None:
-    make_calibration(text_run, temperature=2.0)
-    done = textune("predict", text_run.path, texts, "-o", tmp_path / "out.csv", "--threshold", threshold)
+def test_threshold(
+    textune: Textune, calibrated_run: Run, texts: Path, tmp_path: Path, threshold: str, label: str
+) -> None:
+    done = textune("predict", calibrated_run.path, texts, "-o", tmp_path / "out.csv", "--threshold", threshold)
     assert done.code == 0
     assert {row["prediction"] for row in rows(tmp_path / "out.csv")} == {label}
     assert "threshold: " in done.err
@@ -117,11 +136,3 @@ def test_threshold_that_is_none(textune: Textune, text_run: Run, texts: Path, tm
     assert done.code == 2
     assert "--threshold: expected f1, precision:X, recall:X or a score, X from 0 to 1; found 'f2'" in done.err
     assert not (tmp_path / "out.csv").exists()
-
-
-def make_calibration(run: Run, *, temperature: float) -> None:
-    """A run of eight rows may well leave a validation that says nothing; this one does."""
-    path = run.model_path / "calibration.json"
-    stored = json.loads(path.read_text())
-    curve = {"thresholds": [0.0, 1.0], "precision": [0.5, 1.0], "recall": [1.0, 0.5]}
-    path.write_text(json.dumps(stored | {"temperature": temperature, "curves": {"positive": curve}}))

@@ -104,6 +104,36 @@ def test_folders_of_seeds_and_named_groups(tmp_path: Path) -> None:
     assert rivals.notes == (f"{tmp_path / 'small'}: left out, not finished: seed-3",)
 
 
+def test_runs_and_files_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        make_run(tmp_path / name, validation="abab")
+    write(tmp_path / "other.csv", id=[1, 2, 3, 4], label=list("abab"), prediction=list("abab"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rivals = read_rivals(["~/one", "both=~/one,~/two", "~/other.csv"])
+    assert [(candidate.name, len(candidate.outcomes)) for candidate in rivals.candidates] == [
+        ("one", 1),
+        ("both", 2),
+        ("other.csv", 1),
+    ]
+
+
+def test_a_group_that_is_longer_than_a_name_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [make_run(Path(f"{'long' * 10}-{number}"), validation="abab") for number in range(8)]
+    rivals = read_rivals([f"group={','.join(names)}", names[0]])
+    assert [len(candidate.outcomes) for candidate in rivals.candidates] == [8, 1]
+
+
+@pytest.mark.parametrize("name", ["run", "predictions.csv", "group=run"])
+def test_what_may_not_be_looked_at(
+    tmp_path: Path, closed_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    first = make_run(tmp_path / "one", validation="abab")
+    source = "=".join([*name.split("=")[:-1], str(closed_folder / name.split("=")[-1])])
+    with pytest.raises(InputNotFoundError, match=r"Cannot read '.*closed/.*': Permission denied"):
+        read_rivals([first, source])
+
+
 def test_names_that_are_alike_keep_their_folders(tmp_path: Path) -> None:
     sources = [make_run(tmp_path / parent / "run", validation="abab") for parent in "xy"]
     assert [candidate.name for candidate in read_rivals(sources).candidates] == sources

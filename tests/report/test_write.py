@@ -39,6 +39,18 @@ def test_another_page_is_not_overwritten_unasked(copied: Path, tmp_path: Path) -
     assert page.read_text(encoding="utf-8") != "old"
 
 
+def test_a_page_in_a_folder_that_may_not_be_entered(copied: Path, closed_folder: Path) -> None:
+    with pytest.raises(OutputError, match=r"Cannot write '.*page\.html': Permission denied"):
+        write_report([copied], output=closed_folder / "page.html")
+
+
+def test_runs_and_pages_at_home(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(copied.parent))
+    assert write_report(["~/run"])[0] == copied / "report.html"
+    assert write_report(["~/run"], output="~/page.html", figures="~/figures")[0] == copied.parent / "page.html"
+    assert (copied.parent / "figures" / "lengths.svg").is_file()
+
+
 def test_charts_as_files(copied: Path, tmp_path: Path) -> None:
     write_report([copied], figures=tmp_path / "figures")
     names = {path.name for path in (tmp_path / "figures").iterdir()}

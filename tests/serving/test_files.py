@@ -222,6 +222,11 @@ def test_targets_that_cannot_be(tmp_path: Path, name: str, error: type[TextuneEr
         check_target(tmp_path / name, overwrite=True)
 
 
+def test_a_target_in_a_folder_that_may_not_be_entered(closed_folder: Path) -> None:
+    with pytest.raises(OutputError, match=r"Cannot write '.*out\.csv': Permission denied"):
+        check_target(closed_folder / "out.csv", overwrite=True)
+
+
 def test_source_without_the_text_column(predictor: Predictor, tmp_path: Path) -> None:
     source = write(tmp_path / "in.csv", [{"txt": "good", "note": "1"}])
     with pytest.raises(DataError, match=r"'text'.*Did you mean 'txt'"):
@@ -311,6 +316,26 @@ def test_columns_that_come_and_go_in_json(
     source = write(tmp_path / "in.jsonl", [{"text": "good", "a": 1}, {"text": "bad"}, {"text": "dull", "a": 3}])
     predict_file(predictor, source, tmp_path / "out.csv")
     assert [row["a"] for row in read(tmp_path / "out.csv")] == ["1", "", "3"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[:3])
+def test_columns_that_come_too_late_for_the_header_are_told(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 2)
+    rows = [{"text": "good"}, {"text": "bad"}, {"text": "dull", "source": "x"}, {"text": "good", "year": 7}]
+    source = write(tmp_path / "in.jsonl", rows)
+    report = predict_file(predictor, source, tmp_path / f"out{suffix}")
+    found = read(tmp_path / f"out{suffix}")
+    assert len(found) == 4
+    if suffix == ".jsonl":
+        assert (report.notes, found[2]["source"], found[3]["year"]) == ((), "x", 7)
+    else:
+        (note,) = report.notes
+        assert note == (
+            "warning: columns left out, because they first appear after row 2 of the output, when its header is "
+            "written: 'source', 'year'; .jsonl keeps them"
+        )
 
 
 def test_a_type_that_changes_on_the_way_is_refused_by_parquet(

@@ -86,6 +86,34 @@ def test_a_run_can_be_named_in_several_ways(text_run: Run) -> None:
     assert all(result == results[0] for result in results)
 
 
+def test_a_run_at_home(text_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(text_run.path.parent))
+    for name in (f"~/{text_run.path.name}", f"~/{text_run.path.name}/model"):
+        assert Predictor.load(name).schema is not None
+    with pytest.raises(InputNotFoundError, match="There is no run or model '~/nothing'"):
+        Predictor.load("~/nothing")
+
+
+def test_folders_that_may_not_be_entered(closed_folder: Path) -> None:
+    for path in (closed_folder, closed_folder / "run", closed_folder / "run" / "model"):
+        with pytest.raises(InputNotFoundError, match=r"Cannot read '.*closed.*': Permission denied"):
+            Predictor.load(path)
+
+
+def test_a_run_whose_model_may_not_be_looked_at(text_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if path.parent.name == "model":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    for path in (text_run.path, text_run.model_path):
+        with pytest.raises(InputNotFoundError, match=r"Cannot read '.*': Permission denied"):
+            Predictor.load(path)
+
+
 def test_pairs_can_be_written_in_several_ways(pair_run: Run) -> None:
     predictor = Predictor.load(pair_run)
     first, second = PAIRS[0]

@@ -215,6 +215,19 @@ def test_memory_that_runs_out_among_processes_is_no_lost_connection(monkeypatch:
         Processes(0, 2, 0, 2).sum_gradients(parameters, 0.5)
 
 
+@pytest.mark.parametrize("value", ["", "two", "-1", "1.5"])
+def test_an_environment_without_numbers(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", value)
+    for ask in (environment_rank, join):
+        with pytest.raises(ConfigError, match=f"WORLD_SIZE: expected a whole number .*, found '{value}'") as caught:
+            ask()
+        assert "unset WORLD_SIZE" in str(caught.value.hint)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", value)
+    with pytest.raises(ConfigError, match=f"RANK: expected a whole number .*, found '{value}'"):
+        environment_rank()
+
+
 def test_an_environment_that_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     assert environment_rank() == 0

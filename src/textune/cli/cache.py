@@ -11,7 +11,8 @@ def cache(clear: bool) -> None:
     """Show what textune keeps on this disk, or remove it.
 
     Converted data, token ids and the measured arithmetic are kept so that a second run begins at once; what is missing
-    is made again. The folder is that of the environment variable TEXTUNE_CACHE, else ~/.cache/textune.
+    is made again. The folder is that of the environment variable TEXTUNE_CACHE, else textune in that of XDG_CACHE_HOME,
+    else ~/.cache/textune.
     """
     from textune.data.cache import CACHED, cache_root, clear_cache, num_bytes
     from textune.files import mebibytes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
+from textune.cli.output import print_json
 from textune.data.wording import counted
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare(sources: tuple[str, ...], split: str | None, metric: str | None, see
 
     comparison = compare_runs(*sources, split=split, metric=metric, seed=seed)
     if as_json:
-        click.echo(json.dumps(comparison.as_json(), indent=2, ensure_ascii=False))
+        print_json(comparison.as_json())
     else:
         _print(comparison)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+
+from textune.cli.output import print_json
 
 
 @click.command()
@@ -22,7 +22,7 @@ def doctor(device: str, as_json: bool) -> None:
     facts = describe(found, arithmetic)
     del facts["command"]
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     for name in ("textune", "python", "platform", "processor", "cores", "threads", "device"):
         click.echo(f"{name:<14}{facts[name]}")

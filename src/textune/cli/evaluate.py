@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from textune.cli.options import config_flags, scoring_flags
+from textune.cli.output import print_json
+from textune.config import EVALUATE_OPTIONS
 
 
 @click.command()
 @click.argument("run")
 @click.argument("data", required=False)
 @click.option("--data", "data_option", metavar="TEXT", help="The same as DATA.")
-@config_flags(["local_copy", "text", "text_pair", "label", "delimiter", "encoding", "drop_bad_rows"])
+@config_flags(
+    EVALUATE_OPTIONS,
+    text="Column with the text; that of training when not given.",
+    text_pair="Column with the second text; that of training when not given.",
+    label="Column with the label; that of training when not given.",
+)
 @scoring_flags
 @click.option("--quiet", is_flag=True, help="Show errors and the result, nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
@@ -52,7 +58,7 @@ def evaluate(
     results = score(run, named, display=display, batch_size=batch_size, device=device, precision=precision, **options)
     scores = {name: result.as_json() for name, result in results.items()}
     if as_json:
-        click.echo(json.dumps(scores, indent=2, ensure_ascii=False))
+        print_json(scores)
     else:
         from textune.cli.tables import print_scores
 

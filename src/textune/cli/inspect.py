@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from textune.cli.options import config_flags
+from textune.cli.output import print_json
+from textune.config import INSPECT_OPTIONS
 
 
 @click.command()
 @click.argument("data")
-@config_flags(["validation", "test", "local_copy", "text", "text_pair", "label", "problem_type", "label_names"])
-@config_flags(["label_separator", "delimiter", "encoding", "model", "seed"])
+@config_flags(INSPECT_OPTIONS, seed="Seed of the folds of --label-errors.")
 @click.option("--max-length", type=click.IntRange(min=4), metavar="N", help="Tokens after which a row is cut.")
 @click.option(
     "--label-errors", is_flag=True, help="Look for wrong labels as well, with the frozen model; takes longer."
@@ -21,6 +21,7 @@ from textune.cli.options import config_flags
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Rows and examples listed for each finding.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, by default with all row numbers.")
 @click.option("--page", metavar="FILE", help="Write a web page as well, one file that needs no other.")
+@click.option("--overwrite", is_flag=True, help="Replace the page if it is there.")
 @click.option(
     "--fail-on",
     type=click.Choice(["error", "warning"]),
@@ -34,6 +35,7 @@ def inspect(
     limit: int | None,
     as_json: bool,
     page: str | None,
+    overwrite: bool,
     fail_on: Any,
     quiet: bool,
     **flags: Any,
@@ -49,25 +51,28 @@ def inspect(
     textune inspect glue/mrpc --page mrpc.html
     textune inspect reviews.csv --json --fail-on error
     """
-    from pathlib import Path
-
     from textune.display import Display, default_display
     from textune.environment import set_threads
-    from textune.files import write_text
+    from textune.files import check_new_file, user_path, write_text
     from textune.inspection import inspect as look_through
 
     options = {name: value for name, value in flags.items() if value is not None}
+    target = None if page is None else user_path(page)
+    if target is not None:
+        check_new_file(target, option="--page", overwrite=overwrite)
     set_threads()
     display = Display() if quiet else default_display()
     audit = look_through(data, max_length=max_length, label_errors=label_errors, display=display, **options)
-    if page is not None:
-        from textune.report.audit_page import audit_page
+    try:
+        if as_json:
+            print_json(audit.as_json(limit=limit))
+        else:
+            from textune.cli.audit_tables import print_audit
 
-        write_text(Path(page), audit_page(audit))
-    if as_json:
-        click.echo(json.dumps(audit.as_json(limit=limit), indent=2, ensure_ascii=False))
-    else:
-        from textune.cli.audit_tables import print_audit
+            print_audit(audit, limit=3 if limit is None else limit)
+    finally:  # also where `head` has read enough of it
+        if target is not None:
+            from textune.report.audit_page import audit_page
 
-        print_audit(audit, limit=3 if limit is None else limit)
+            write_text(target, audit_page(audit))
     return 1 if fail_on is not None and audit.with_severity(fail_on) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn, TextIO, cast
@@ -11,7 +12,7 @@ import click
 
 from textune import __version__
 from textune.cli.output import Output
-from textune.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, Interrupted, TextuneError, did_you_mean
+from textune.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, ConfigError, Interrupted, TextuneError, did_you_mean
 from textune.streams import Unfailing
 
 # Name -> what it does. Each is the function of that name in textune.cli.NAME, imported only when it is called.
@@ -92,6 +93,8 @@ def main() -> NoReturn:
     """Runs the command line and ends the process with the exit code of the table above."""
     # A fork after the tokenizer's threads have started makes it warn; textune starts its processes by spawning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: a letter it lacks ends no command
     output = Output(sys.stdout)
     if sys.stdout is not None:  # it has not been closed
         sys.stdout = cast(TextIO, output)
@@ -115,19 +118,19 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        if _process() == 0:  # it is the same in all of them
-            error.show()
+        if _process(arguments) == 0:  # it is the same in all of them
+            _with_near_flags(error).show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         interruption = error.__cause__ or error  # click hangs the one on the other
         click.echo("\n".join(["interrupted", *map(str, interruption.args)]), err=True)
         return EXIT_INTERRUPTED
     except Interrupted as error:
-        if _process() == 0:
+        if _process(arguments) == 0:
             click.echo(error, err=True)
         return error.exit_code
     except TextuneError as error:
-        _say(error)
+        _say(error, _process(arguments))
         return error.exit_code
     except Exception as error:
         if os.environ.get("TEXTUNE_DEBUG"):
@@ -141,14 +144,30 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _process() -> int:
+def _process(arguments: list[str]) -> int:
+    """Which process this is of those that train together; 0 for every other command, whoever has started it."""
+    if arguments[:1] != ["train"]:
+        return 0
     from textune.training.parallel import environment_rank
 
-    return environment_rank()
+    try:
+        return environment_rank()
+    except ConfigError:  # what is wrong with the environment is said by each
+        return 0
 
 
-def _say(error: TextuneError) -> None:
-    process = f" (process {_process()})" if _process() else ""
-    click.echo(f"error{process}: {error.message}", err=True)
+def _with_near_flags(error: click.ClickException) -> click.ClickException:
+    """The error, where it is a flag that other tools have, with what it is called here."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error
+    from textune.cli.options import near_flags
+
+    near = " or ".join(repr(flag) for flag in near_flags(error.option_name, error.ctx.command))
+    return click.UsageError(f"{error.message} Did you mean {near}?", error.ctx) if near else error
+
+
+def _say(error: TextuneError, process: int) -> None:
+    of_several = f" (process {process})" if process else ""
+    click.echo(f"error{of_several}: {error.message}", err=True)
     if error.hint is not None:
         click.echo(f"  {error.hint}", err=True)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from textune.errors import StorageError
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as indented JSON, with JSON's own escapes where standard output cannot carry every letter."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(json.dumps(value, indent=2, ensure_ascii=not encoding.lower().startswith("utf")))
 
 
 class Output:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from textune.cli.options import scoring_flags
@@ -66,10 +64,11 @@ def predict(
     from textune.data.readers import existing_file
     from textune.display import Display, default_display
     from textune.environment import set_threads
+    from textune.files import user_path
     from textune.serving.files import check_target, predict_file
     from textune.serving.predictor import Predictor
 
-    source, target = existing_file(input), Path(output)
+    source, target = existing_file(input), user_path(output)
     check_target(target, overwrite=overwrite, for_excel=excel)
     display = Display() if quiet else default_display()
     set_threads()

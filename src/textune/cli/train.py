@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from textune.cli.options import config_flags
+from textune.cli.output import print_json
 from textune.config import SHORT_NAMES
 from textune.config_reading import parse_assignment
 
@@ -81,7 +81,7 @@ def train(
     if environment_rank() > 0:
         return  # the main process says it
     if as_json:
-        click.echo(json.dumps({"run": str(run.path), **run.summary}, indent=2, ensure_ascii=False))
+        print_json({"run": str(run.path), **run.summary})
     elif not quiet and "kind" in run.summary:
         from textune.cli.member_tables import print_members
 

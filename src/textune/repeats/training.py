@@ -14,6 +14,7 @@ from textune.data.folds import VALIDATION
 from textune.data.prepare import PreparedData, prepare_inspection, prepare_training
 from textune.display import Display
 from textune.errors import OutOfMemoryError, TextuneError, TrainingError
+from textune.files import user_path
 from textune.lock import run_lock
 from textune.models.load import find_checkpoint
 from textune.repeats.beginnings import require_same_beginning, require_same_rows
@@ -62,7 +63,7 @@ def train_members(
         with processes.main_first():
             if processes.is_main:  # a mistake shows before a folder is made
                 if begun is None and config.run.output is not None:
-                    check_output(Path(config.run.output).expanduser(), overwrite=config.run.overwrite)
+                    check_output(user_path(config.run.output), overwrite=config.run.overwrite)
                 prepared = _prepare(config, folder=stack.enter_context(workspace()))
         output = processes.from_main(lambda: _output(config, begun, prepared))
         config = settled(config, Path(output))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from textune.errors import OutputError
-from textune.files import replacing, storage_errors, write_text
+from textune.files import replacing, storage_errors, user_path, write_text
 from textune.report.charts import Chart, file_csv, file_png, file_svg
 from textune.report.comparison import comparison_report
 from textune.report.page import run_report
@@ -39,9 +39,11 @@ def write_report(
         OutputError, StorageError: the page or a chart cannot be written.
     """
     files = [read_run(member) for run in runs for member in _members(run)]
-    own = Path(runs[0]) / RUN_PAGE
-    target = Path(output) if output is not None else own if len(runs) == 1 else Path(COMPARISON_PAGE)
-    if target != own and target.exists() and not overwrite:
+    own = user_path(runs[0]) / RUN_PAGE
+    target = user_path(output) if output is not None else own if len(runs) == 1 else Path(COMPARISON_PAGE)
+    with storage_errors(target):
+        is_there = target.exists()
+    if target != own and is_there and not overwrite:
         raise OutputError(
             f"--output: {str(target)!r} exists already; nothing was written.",
             hint="Choose another name with -o, or say --overwrite to replace it.",
@@ -52,7 +54,7 @@ def write_report(
         target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, report.html)
     if figures is not None:
-        write_charts(report.charts, Path(figures))
+        write_charts(report.charts, user_path(figures))
     return target, [problem for part in files for problem in part.problems]
 
 

@@ -23,10 +23,10 @@ from textune.data.readers import blank_lines_in_words, read_batches
 from textune.data.rows import blank_rows, texts_of
 from textune.data.schema import Schema
 from textune.data.unknown import UnknownTokens
-from textune.data.wording import counted
-from textune.errors import ConfigError, DataError, OutputError
+from textune.data.wording import counted, listed
+from textune.errors import ConfigError, DataError
 from textune.evaluation.predictions import LIST_SEPARATOR, predictions_table
-from textune.files import replacing
+from textune.files import check_new_file, replacing
 from textune.serving.predictor import Predictor
 
 BATCH_ROWS = 4096
@@ -91,7 +91,10 @@ def predict_file(
     notes: list[str] = []
     unknown: list[UnknownTokens] = []
     written = seen = blank = 0
-    with replacing(target) as temporary, _open_writer(temporary, target.suffix.lower(), for_excel=for_excel) as write:
+    with (
+        replacing(target) as temporary,
+        _open_writer(temporary, target.suffix.lower(), for_excel=for_excel, notes=notes) as write,
+    ):
         for batch in reader:
             num_read = len(batch)
             numbers = np.arange(seen + 1, seen + num_read + 1)
@@ -128,15 +131,7 @@ def check_target(target: Path, *, overwrite: bool, for_excel: bool = False) -> N
         raise ConfigError(
             f"--excel: expected an --output that ends in {' or '.join(EXCEL_FORMATS)}, found {str(target)!r}."
         )
-    if target.is_dir():
-        raise OutputError(f"--output: {str(target)!r} is a folder, expected a file.")
-    if target.exists() and not overwrite:
-        raise OutputError(
-            f"--output: {str(target)!r} is there already; nothing was touched.",
-            hint="Choose another name, or say --overwrite.",
-        )
-    if not target.absolute().parent.is_dir():
-        raise OutputError(f"--output: there is no folder {str(target.parent)!r}.", hint="Make it first.")
+    check_new_file(target, option="--output", overwrite=overwrite)
 
 
 def _schema_for(predictor: Predictor, *, text: str | None, text_pair: str | None) -> Schema:
@@ -187,14 +182,23 @@ def _predict(
 
 
 @contextlib.contextmanager
-def _open_writer(path: Path, suffix: str, *, for_excel: bool) -> Iterator[Write]:
-    """Gives a function that appends a table to the file."""
+def _open_writer(path: Path, suffix: str, *, for_excel: bool, notes: list[str]) -> Iterator[Write]:
+    """Gives a function that appends a table to the file, and notes at the end what the file could not hold."""
     if suffix == ".parquet":
         with _ParquetWriter(path) as writer:
             yield writer.write
         return
     with path.open("w", encoding="utf-8-sig" if for_excel else "utf-8", newline="") as file:
-        yield partial(_write_json_lines, file) if suffix == ".jsonl" else _DelimitedWriter(file, suffix).write
+        if suffix == ".jsonl":
+            yield partial(_write_json_lines, file)
+            return
+        lines = _DelimitedWriter(file, suffix)
+        yield lines.write
+    if lines.left_out:
+        notes.append(
+            f"warning: columns left out, because they first appear after row {lines.first_rows:,} of the output, when "
+            f"its header is written: {listed(list(lines.left_out))}; .jsonl keeps them"
+        )
 
 
 class _ParquetWriter:
@@ -226,18 +230,26 @@ class _ParquetWriter:
 
 
 class _DelimitedWriter:
-    """CSV with quotes where they are needed; TSV as textune reads it, unquoted, with blanks for tabs and line ends."""
+    """CSV with quotes where they are needed; TSV as textune reads it, unquoted, with blanks for tabs and line ends.
+
+    Attributes:
+        first_rows: rows of the first table, whose columns are those of the file.
+        left_out: columns that only later tables have, in the order in which they appear.
+    """
 
     def __init__(self, file: IO[str], suffix: str) -> None:
         self._file = file
         self._line = _tsv_line if suffix == ".tsv" else csv_line
         self._names: list[str] | None = None
+        self.first_rows = 0
+        self.left_out: dict[str, None] = {}
 
     def write(self, table: pa.Table) -> None:
         if self._names is None:
-            self._names = table.column_names
+            self._names, self.first_rows = table.column_names, len(table)
             self._file.write(self._line(self._names))
         # A JSON file may lack a column in some rows and bring a new one later; the header is written only once.
+        self.left_out |= dict.fromkeys(name for name in table.column_names if name not in self._names)
         empty = pa.nulls(len(table))
         present = [table.column(name) if name in table.column_names else empty for name in self._names]
         columns = [[_as_text(value, column.type) for value in column.to_pylist()] for column in present]

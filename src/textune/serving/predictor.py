@@ -30,7 +30,7 @@ from textune.evaluation.predictions import (
     predict_logits,
 )
 from textune.evaluation.stored_calibration import choose_decision
-from textune.files import read_json
+from textune.files import read_json, reading_errors, user_path
 from textune.models.load import Classifier, find_checkpoint, load_trained
 from textune.models.tokenizer import max_tokens
 from textune.run import Run
@@ -235,26 +235,30 @@ def _round_weights(model: PreTrainedModel) -> None:
 
 def _find(source: Run | str | os.PathLike[str]) -> tuple[Path, Schema | None]:
     """The model's folder, and the schema where a run or its model folder tells it."""
-    path = source.path if isinstance(source, Run) else Path(source)
-    if (path / "config.yaml").is_file() or (isinstance(source, Run)):
+    path = source.path if isinstance(source, Run) else user_path(source)
+    with reading_errors(path):
+        is_run = isinstance(source, Run) or (path / "config.yaml").is_file()
+    if is_run:
         run = Run.open(path)
-        if not (run.model_path / "config.json").is_file():
+        with reading_errors(path):
+            has_model = (run.model_path / "config.json").is_file()
+        if not has_model:
             raise CheckpointError(
                 f"The run {str(path)!r} has no model yet: its training has not finished.",
                 hint=run.hint_of_finishing,
             )
         return find_checkpoint(str(run.model_path)), _schema(run.path / "data.json")
-    _check_named(str(source))
+    with reading_errors(path):
+        _check_named(path, str(source))
     folder = find_checkpoint(str(source))
     data = folder.parent / "data.json"
-    if folder.name == "model" and data.is_file():
-        return folder, _schema(data)
-    return folder, None
+    with reading_errors(data):
+        is_of_a_run = folder.name == "model" and data.is_file()
+    return folder, _schema(data) if is_of_a_run else None
 
 
-def _check_named(name: str) -> None:
+def _check_named(path: Path, name: str) -> None:
     """Says what is wrong with a folder that is no model, or with a name that is neither a folder nor of the hub."""
-    path = Path(name)
     if path.exists():
         if not (path / "config.json").is_file():
             raise CheckpointError(

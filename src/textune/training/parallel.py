@@ -38,6 +38,8 @@ DEFAULT_TIMEOUT = timedelta(minutes=30)
 PATIENCE = timedelta(days=7)
 """How long it waits while the main process prepares data or writes. If that one dies, the wait ends at once."""
 
+_HOW_TO_START = "Start several processes with torchrun --nproc-per-node N, or unset WORLD_SIZE for one."
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -262,8 +264,28 @@ ALONE = Processes()
 
 
 def environment_rank() -> int:
-    """Which process this is by torchrun's environment, without connecting; 0 for one alone."""
-    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+    """Which process this is by torchrun's environment, without connecting; 0 for one alone.
+
+    Raises:
+        ConfigError: a number of the environment is none.
+    """
+    return _from_environment("RANK", default=0) if _from_environment("WORLD_SIZE", default=1) > 1 else 0
+
+
+def _from_environment(name: str, *, default: int) -> int:
+    """One of the numbers by which torchrun tells a process which one it is.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    if not text.strip().isdecimal():
+        raise ConfigError(
+            f"{name}: expected a whole number in the environment variable, found {text!r}.", hint=_HOW_TO_START
+        )
+    return int(text)
 
 
 @contextlib.contextmanager
@@ -304,18 +326,18 @@ def join(*, backend: str | None = None, timeout: timedelta = DEFAULT_TIMEOUT) ->
     global _joined
     if _joined is not None:
         return _joined
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _from_environment("WORLD_SIZE", default=1) <= 1:
         return ALONE
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     if missing := [name for name in names if name not in os.environ]:
         raise ConfigError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']} in the environment, but no {', '.join(missing)}.",
-            hint="Start several processes with torchrun --nproc-per-node N, or unset WORLD_SIZE for one.",
+            hint=_HOW_TO_START,
         )
     import torch
 
-    rank, world_size, local_rank = (int(os.environ[name]) for name in names[:3])
-    alone = Processes(rank, world_size, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    rank, world_size, local_rank = (_from_environment(name, default=0) for name in names[:3])
+    alone = Processes(rank, world_size, local_rank, _from_environment("LOCAL_WORLD_SIZE", default=1))
     distributed = torch.distributed
     owns_group = not distributed.is_initialized()
     with alone._together():
