@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,30 +31,61 @@ KINDS = (
 RUNS = {"kill": 100, "signals": 50, "clock": 6, "trainer": 100}
 """Trials of the kinds that may have any number; damage and disk try everything once."""
 SHORT = {"kill": 4, "signals": 3, "damage": 3, "disk": 3, "clock": 1, "trainer": 4}
+INTERVALS = {"tiny": 8, "starter": 3}
+STEPS = {"tiny": 60, "starter": 12}
+LONG_STEPS = 20_000
 
 
 def main(options: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"fuzz, or some of {', '.join(KINDS)}")
-    parser.add_argument("--runs", type=int, help="trials of kill, signals, damage, disk, clock and trainer")
+    parser.add_argument("--runs", type=_count, help="trials of kill, signals, damage, disk, clock and trainer")
     parser.add_argument("--seed", type=int, default=0, help="of all choices (default: 0)")
     parser.add_argument("--model", choices=["tiny", "starter"], default="tiny", help="what is trained (default: tiny)")
     parser.add_argument("--precision", choices=PRECISIONS, help="this one alone (default: both; short: fp32)")
-    parser.add_argument("--steps", type=int, help="of each training (default: 60 with tiny, 12 with the starter)")
-    parser.add_argument("--inputs", type=int, default=2000, help="of fuzz, over all readers (default: 2000)")
+    parser.add_argument("--steps", type=_count, help="of each training (default: 60 with tiny, 12 with the starter)")
+    parser.add_argument("--inputs", type=_count, default=2000, help="of fuzz, over all readers (default: 2000)")
     parser.add_argument("--reader", action="append", help="of fuzz: this reader alone; may be repeated")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of fuzz: save a shortened input of each failure")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: faults/results/DATE-KINDS.json")
     arguments = parser.parse_args(options)
+    if problem := problem_of(arguments):
+        parser.error(problem)
     if arguments.kinds == ["fuzz"]:
         return fuzz(arguments)
-    if unknown := [kind for kind in arguments.kinds if kind not in KINDS]:
-        parser.error(f"there is no {unknown[0]!r}; there are fuzz alone, {', '.join(KINDS)}")
     # Set before anything reads them: one thread each, so that the processes forked from this one inherit no others.
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TEXTUNE_CACHE"] = str(Path(folder, "cache"))
         return _try_all(arguments, Path(folder))
+
+
+def _count(text: str) -> int:
+    """A number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {number}")
+    return number
+
+
+def problem_of(arguments: argparse.Namespace) -> str:
+    """What is wrong with the options, in words; empty if nothing is. Hours may pass before it would show."""
+    if arguments.kinds == ["fuzz"]:
+        from faults.fuzz.readers import READERS
+
+        unknown = [reader for reader in arguments.reader or () if reader not in READERS]
+        return f"--reader: there is no {unknown[0]!r}; there are {', '.join(READERS)}" if unknown else ""
+    if unknown := [kind for kind in arguments.kinds if kind not in KINDS]:
+        return f"there is no {unknown[0]!r}; there are fuzz alone, {', '.join(KINDS)}"
+    if arguments.steps is not None:
+        from faults.endurance import FEWEST_STEPS
+
+        if "longrun" in arguments.kinds and arguments.steps < FEWEST_STEPS:
+            return f"--steps: longrun compares memory over {FEWEST_STEPS:,} steps at least, found {arguments.steps:,}"
+        interval = INTERVALS[arguments.model]
+        if not set(arguments.kinds) & set(LONG) and arguments.steps < 3 * interval:
+            return f"--steps: expected {3 * interval} or more, for three checkpoints, found {arguments.steps}"
+    return ""
 
 
 def _try_all(arguments: argparse.Namespace, folder: Path) -> int:
@@ -83,24 +115,26 @@ def make_bench(arguments: argparse.Namespace, folder: Path) -> Bench:
 def trainings(arguments: argparse.Namespace, folder: Path) -> dict[str, Training]:
     """By precision. Arithmetic is that of the first choice in each, so that all runs have the same kernels."""
     from faults.breaking import Faults
-    from faults.material import rows, save_tiny_model, write_rows
+    from faults.material import rows, save_tiny_model, write_json_lines
     from faults.trainings import Training, start
 
-    data = folder / "train.jsonl"
-    made = start(
-        lambda: bool(save_tiny_model(folder / "tiny") is None or write_rows(data, rows(160)) is None),
-        folder / "material.txt",
-        Faults(),
-    )
+    model, data = folder / "tiny", folder / "train.jsonl"
+
+    def make_model() -> int:
+        save_tiny_model(model)
+        return 0
+
+    made = start(make_model, folder / "material.txt", Faults())
     if made.wait():
         raise RuntimeError(made.said())
-    tiny = arguments.model == "tiny"
-    steps = arguments.steps or (60 if tiny else 12)
+    steps = arguments.steps or STEPS[arguments.model]
+    # Few enough that a training, with eight in a step, sees each of them: one that is altered must show.
+    write_json_lines(data, rows(min(160, 8 * steps)))
     training = Training(
-        model=str(folder / "tiny") if tiny else "starter",
-        data=str(data) if tiny else "sample",
+        model="starter" if arguments.model == "starter" else str(model),
+        data=str(data),
         steps=steps,
-        interval=8 if tiny else 3,
+        interval=INTERVALS[arguments.model],
     )
     precisions = [arguments.precision] if arguments.precision else PRECISIONS if arguments.kinds else PRECISIONS[:1]
     return {name: _with_arithmetic(replace(training, precision=name), folder) for name in precisions}
@@ -124,7 +158,6 @@ def trials_of(kind: str, bench: Bench, arguments: argparse.Namespace) -> Iterabl
     from faults import endurance, reference, trials
 
     runs = arguments.runs or (RUNS if arguments.kinds else SHORT).get(kind, 0)
-    many_steps = arguments.steps or 20_000
     kinds: dict[str, Callable[[], Iterator[Trial]]] = {
         "kill": lambda: trials.kill(bench, runs),
         "signals": lambda: trials.signals(bench, runs),
@@ -134,24 +167,21 @@ def trials_of(kind: str, bench: Bench, arguments: argparse.Namespace) -> Iterabl
         "memory": lambda: trials.memory(bench),
         "clock": lambda: trials.clock(bench, runs),
         "two": lambda: trials.two(bench),
-        "controls": lambda: trials.controls(bench, altered_data),
-        "longrun": lambda: endurance.longrun(bench, many_steps),
+        "controls": lambda: trials.controls(bench, partial(altered_data, folder=bench.folder)),
+        "longrun": lambda: endurance.longrun(bench, arguments.steps or LONG_STEPS),
         "cost": lambda: endurance.cost(bench, minutes=10),
         "trainer": lambda: reference.trainer(bench, runs),
     }
     return kinds[kind]()
 
 
-def altered_data(training: Training) -> str:
-    """A copy of the data with one more word in one training row."""
-    from importlib.resources import files
-
-    source = Path(str(files("textune.data") / "sample" / "train.jsonl" if training.data == "sample" else training.data))
-    target = Path(tempfile.mkdtemp(), source.name)
+def altered_data(training: Training, *, folder: Path) -> str:
+    """A copy of the data with one more word in one row."""
+    source = Path(training.data)
+    target = folder / f"altered-{source.name}"
     first, rest = source.read_text(encoding="utf-8").split("\n", 1)
     row = json.loads(first)
-    column = "text" if "text" in row else "sentence1"
-    altered = {**row, column: f"{row[column]} indeed"}
+    altered = {**row, "text": f"{row['text']} indeed"}
     target.write_text(f"{json.dumps(altered)}\n{rest}", encoding="utf-8")
     return str(target)
 
@@ -160,7 +190,8 @@ def summary_of(trials: Sequence[Trial]) -> str:
     """The facts of all trials in a few words."""
     parts = []
     inside = sum(trial.facts.get("inside", False) for trial in trials)
-    for name, unit in (("lost", "steps lost"), ("seconds", "s"), ("steps", "steps after the signal")):
+    units = {"lost": "steps lost", "seconds": "s", "steps": "steps after the signal", "saves": "saves by the clock"}
+    for name, unit in units.items():
         values = [trial.facts[name] for trial in trials if isinstance(trial.facts.get(name), int | float)]
         if values:
             parts.append(f"at most {max(values):g} {unit}")

@@ -229,6 +229,9 @@ class _Passes:
 
 
 def _jump(rng: Random) -> None:
-    """Lets the clock of the calendar jump by up to a year, back and forth; the one for durations goes on evenly."""
+    """Lets the clock of the calendar jump by up to a year, back and forth; those for durations go on evenly.
+
+    `datetime` reads it by itself and is left: textune dates its files with that, nothing else.
+    """
     real = time.time
     patch.object(time, "time", lambda: real() + rng.uniform(-1, 1) * 365 * 86_400).start()

@@ -16,6 +16,8 @@ from faults.trials import Bench, Trial
 LIMIT_GROWTH = 0.01
 LIMIT_COST = 0.02
 _SETTLED_STEPS = 1000
+FEWEST_STEPS = 3 * _SETTLED_STEPS
+"""The first thousand, and two that are compared."""
 
 
 def longrun(bench: Bench, steps: int) -> Iterator[Trial]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKENS = 32
 SUBJECTS = ("film", "book", "play", "song", "meal", "room", "shop", "garden")
 PRAISE = ("good", "great", "lovely", "superb")
 BLAME = ("bad", "awful", "poor", "dull")
+SPECIAL_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+"""Those of BERT, in the order of their ids."""
 
 
 def rows(count: int = 48) -> list[dict[str, str]]:
@@ -24,8 +30,8 @@ def rows(count: int = 48) -> list[dict[str, str]]:
     return found
 
 
-def write_rows(path: Path, found: list[dict[str, Any]]) -> Path:
-    """Writes rows as JSON lines."""
+def write_json_lines(path: Path, found: Sequence[dict[str, Any]]) -> Path:
+    """Writes rows, one JSON object in each line."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found), encoding="utf-8")
     return path
 
@@ -35,7 +41,8 @@ def save_tiny_model(folder: Path, *, label_names: tuple[str, ...] = ()) -> Path:
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-    tokenizer = _tokenizer()
+    words = (*SUBJECTS, *PRAISE, *BLAME, "the", "was", "very", "we", "liked", "it", ".", ",", "'")
+    tokenizer = word_piece(vocabulary_of(words), max_tokens=TOKENS)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -56,22 +63,40 @@ def save_tiny_model(folder: Path, *, label_names: tuple[str, ...] = ()) -> Path:
     return folder
 
 
-def _tokenizer() -> Any:
-    """WordPiece: the words of `rows`, and letters and digits alone and as the rest of a word."""
+def vocabulary_of(words: Sequence[str], special_tokens: Iterable[str] = SPECIAL_TOKENS.values()) -> dict[str, int]:
+    """Tokens and ids: the special ones, the words, and every letter and digit alone and as the rest of a word."""
+    characters = string.ascii_lowercase + string.digits
+    tokens = [*special_tokens, *words, *characters, *(f"##{character}" for character in characters)]
+    return {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+
+
+def word_piece(
+    vocabulary: dict[str, int],
+    *,
+    max_tokens: int,
+    names: dict[str, str] = SPECIAL_TOKENS,
+    between: str | None = None,
+    inputs: Sequence[str] = ("input_ids", "token_type_ids", "attention_mask"),
+) -> PreTrainedTokenizerBase:
+    """A fast WordPiece tokenizer.
+
+    Args:
+        names: of the special tokens.
+        between: what stands between the texts of a pair, as the end of a text when not given.
+        inputs: what it gives a model.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    letters = string.ascii_lowercase + string.digits
-    words = (*SUBJECTS, *PRAISE, *BLAME, "the", "was", "very", "we", "liked", "it", ".", ",", "'")
-    tokens = [*special.values(), *words, *letters, *(f"##{letter}" for letter in letters)]
-    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
-    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    made.normalizer = normalizers.BertNormalizer(lowercase=True)
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    begin, end = names["cls_token"], names["sep_token"]
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=names["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A {end}",
+        pair=f"{begin} $A {between or end} $B:1 {end}:1",
+        special_tokens=[(token, vocabulary[token]) for token in (begin, end)],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=TOKENS, **special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=max_tokens, model_input_names=[*inputs], **names
+    )

@@ -87,13 +87,16 @@ def _train(training: Training, output: Path, step_seconds: float) -> None:
     )
     from transformers.trainer_utils import get_last_checkpoint
 
+    from textune.models.load import find_checkpoint
+
     class Slow(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, *arguments: Any, **options: Any) -> None:
             time.sleep(step_seconds)
 
     torch.set_num_threads(1)
     set_seed(training.seed)
-    tokenizer = AutoTokenizer.from_pretrained(training.model)
+    checkpoint = find_checkpoint(training.model)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     found = [json.loads(line) for line in Path(training.data).read_text(encoding="utf-8").splitlines()]
     names = sorted({row["label"] for row in found})
     examples = [
@@ -104,6 +107,7 @@ def _train(training: Training, output: Path, step_seconds: float) -> None:
         max_steps=training.steps,
         per_device_train_batch_size=8,
         learning_rate=1e-3,
+        bf16=training.precision == "bf16",
         save_strategy="steps",
         save_steps=training.interval,
         save_total_limit=2,
@@ -112,7 +116,7 @@ def _train(training: Training, output: Path, step_seconds: float) -> None:
         disable_tqdm=True,
         report_to=[],
     )
-    model = AutoModelForSequenceClassification.from_pretrained(training.model, num_labels=len(names))
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=len(names))
     made = Trainer(
         model,
         arguments,

@@ -31,13 +31,13 @@ class Training:
 
     Attributes:
         model: a checkpoint's folder, or "starter".
-        data: what `--data` takes.
+        data: a file with rows.
         faults: what holds for every process of it, as the arithmetic.
         settings: further `--set` values.
     """
 
     model: str
-    data: str = "sample"
+    data: str
     precision: str = "fp32"
     steps: int = 60
     interval: int = 8
@@ -45,8 +45,13 @@ class Training:
     faults: Faults = field(default_factory=Faults)
     settings: tuple[str, ...] = ()
 
+    @property
+    def evaluation_interval(self) -> int:
+        """Other steps than checkpoints are saved at."""
+        return self.interval * 2 + 3
+
     def arguments(self, run: Path) -> list[str]:
-        """Of the command `textune`. Logs after every step, evaluates at other steps than it saves at."""
+        """Of the command `textune`. Logs after every step."""
         values = (
             *("training.log_every=1steps", "training.threads=1", "training.weight_decay=0.01", "run.report=false"),
             *(f"checkpoint.every={self.interval}steps", *self.settings),
@@ -54,7 +59,7 @@ class Training:
         return [
             *("train", "--data", self.data, "--model", self.model, "--output", str(run), "--seed", str(self.seed)),
             *("--duration", f"{self.steps}steps", "--precision", self.precision, "--learning-rate", "1e-3"),
-            *("--evaluate-every", f"{self.interval * 2 + 3}steps", "--max-length", "32"),
+            *("--evaluate-every", f"{self.evaluation_interval}steps", "--max-length", "32"),
             *(part for value in values for part in ("--set", value)),
         ]
 
@@ -161,10 +166,10 @@ def begin(training: Training, run: Path, faults: Faults | None = None) -> Proces
     return start(run_textune(training.arguments(run), chosen), _log(run, "begin"), chosen)
 
 
-def resume(training: Training, run: Path, *options: str, faults: Faults | None = None) -> Process:
+def resume(training: Training, run: Path, *, faults: Faults | None = None) -> Process:
     """Starts `textune train --resume`."""
     chosen = faults or replace(training.faults, step_seconds=0.0)
-    return start(run_textune(["train", "--resume", str(run), *options], chosen), _log(run, "resume"), chosen)
+    return start(run_textune(["train", "--resume", str(run)], chosen), _log(run, "resume"), chosen)
 
 
 def _log(run: Path, what: str) -> Path:

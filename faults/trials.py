@@ -6,12 +6,12 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from faults.breaking import Act, Faults, Phase
 from faults.trainings import (
@@ -33,6 +33,10 @@ RESUME_SHARE = 0.25
 OPERATIONS_OF_RESUME = 30
 """Enough for what a resume does to its folder before it trains, and for its first steps."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+CLOCK_SEEDS = 1000
+"""From here on those of the jumps after an interruption."""
+
+Case = TypeVar("Case")
 
 
 @dataclass
@@ -138,18 +142,33 @@ class Undisturbed:
 
 
 def go_on(
-    bench: Bench, trial: Trial, training: Training, run: Path, *options: str, faults: Faults | None = None
+    bench: Bench,
+    trial: Trial,
+    training: Training,
+    run: Path,
+    *,
+    from_step: int | None = None,
+    faults: Faults | None = None,
 ) -> None:
-    """Resumes a run, from its beginning where it had none yet, and compares its end."""
-    if not (run / "config.yaml").exists():
+    """Resumes a run, from its beginning where it had none yet, and compares where it went on from and how it ended.
+
+    Args:
+        from_step: where it must go on from; None for its last checkpoint.
+    """
+    begun, finished = (run / "config.yaml").exists(), (run / "summary.json").exists()
+    expected = max(steps_of(run), default=0) if from_step is None else from_step
+    if begun:
+        process = resume(training, run, faults=faults)
+    else:
         trial.facts["begun"] = False
         process = begin(training, run)
-    else:
-        process = resume(training, run, *options, faults=faults)
     if process.wait():
         trial.problems.append(f"going on ends with {process.code}: {process.said()[-600:]}")
         return
     trial.facts["said"] = [line for line in process.said().splitlines() if "warning" in line]
+    if begun and not finished:  # a training that begins anew ends with the same bits
+        found = resumed_from(run)
+        trial.require(found == expected, f"went on from step {found}, not from {expected}")
     bench.compare(trial, training, run)
 
 
@@ -274,14 +293,15 @@ def damage(bench: Bench, runs: int) -> Iterator[Trial]:
     names = sorted(path.name for path in (stopped / "checkpoints" / f"step-{last}").iterdir())
     ways: dict[str, Callable[[Path], object]] = {"cut": _cut, "flipped": _flip, "removed": Path.unlink}
     cases = [(name, how) for name in names for how in ways]
-    for name, how in bench.rng("damage").sample(cases, runs or len(cases)):
+    older = steps_of(stopped)[-2]
+    for name, how in _some(cases, runs, bench.rng("damage")):
         run = _copy(stopped, bench)
         ways[how](run / "checkpoints" / f"step-{last}" / name)
         trial = Trial(f"{name} {how}")
-        go_on(bench, trial, training, run)
+        go_on(bench, trial, training, run, from_step=older)
         said = " ".join(trial.facts.get("said", []))
         trial.require(name in said, "the file is not named")
-        trial.require(f"step-{steps_of(stopped)[-2]}" in said, "the older checkpoint is not named")
+        trial.require(f"step-{older}" in said, "the older checkpoint is not named")
         yield trial
     run = _copy(stopped, bench)
     for step in steps_of(run):
@@ -291,6 +311,11 @@ def damage(bench: Bench, runs: int) -> Iterator[Trial]:
     trial.require(process.wait() == 65, f"exit code {process.code}")
     trial.require("No checkpoint" in process.said(), process.said()[-300:])
     yield trial
+
+
+def _some(cases: Sequence[Case], runs: int, rng: Random) -> list[Case]:
+    """So many of the cases, drawn; all of them for 0, or where there are no more."""
+    return rng.sample(cases, min(runs or len(cases), len(cases)))
 
 
 def _stopped_run(bench: Bench, training: Training) -> Path:
@@ -333,7 +358,7 @@ def disk(bench: Bench, runs: int) -> Iterator[Trial]:
     cases = [replace(training.faults, at=at, act=act) for at in range(first, first + each + 2) for act in acts]
     size = (undisturbed.run / "model" / "model.safetensors").stat().st_size
     cases += [replace(training.faults, file_bytes=int(size * share)) for share in (0.1, 0.9)]
-    for faults in bench.rng("disk").sample(cases, runs or len(cases)):
+    for faults in _some(cases, runs, bench.rng("disk")):
         yield _without_disk(bench, training, faults)
 
 
@@ -351,10 +376,11 @@ def _without_disk(bench: Bench, training: Training, faults: Faults) -> Trial:
     named = any(start in said for start in ("while writing '/", "Cannot write '/", "Writing '/"))
     trial.require(named and "Traceback" not in said, f"no clear message: {said[-500:]}")
     trial.require(not full or "free on that disk" in said, f"free space is not said: {said[-500:]}")
-    if run.exists() and steps_of(run):
-        trial.facts["older"] = len(steps_of(run))
-        problem = _damaged(run)
-        trial.require(not problem, f"an older checkpoint is damaged: {problem}")
+    older = steps_of(run)
+    trial.facts["older"] = len(older)
+    trial.require(bool(older) or faults.at is None, "no older checkpoint is left")
+    problem = _damaged(run)
+    trial.require(not problem, f"an older checkpoint is damaged: {problem}")
     go_on(bench, trial, training, run)
     return trial
 
@@ -426,18 +452,41 @@ def memory(bench: Bench) -> Iterator[Trial]:
 
 
 def clock(bench: Bench, runs: int) -> Iterator[Trial]:
-    """The calendar's clock jumps by up to a year, back and forth, before and after an interruption."""
+    """The calendar's clock jumps by up to a year, back and forth, before and after an interruption, while checkpoints
+    are saved by the clock for durations."""
     for number in range(runs):
         training = bench.trainings[sorted(bench.trainings)[number % len(bench.trainings)]]
-        faults = replace(training.faults, clock=number)
+        seconds = training.interval * STEP_SECONDS  # so many steps take longer than this
+        by_clock = (f"checkpoint.every={seconds:g}s", "checkpoint.keep=1000")
+        faults = replace(training.faults, clock=number, step_seconds=STEP_SECONDS)
         run = bench.new_run()
-        process = begin(training, run, replace(faults, step_seconds=STEP_SECONDS))
-        process.wait_for(run / "checkpoints" / f"step-{training.interval}")
+        process = begin(replace(training, settings=(*training.settings, *by_clock)), run, faults)
+        while not steps_of(run) and not process.has_ended():
+            time.sleep(0.005)
         process.send(signal.SIGTERM)
         trial = Trial(f"the clock jumps, {training.precision}")
         trial.require(process.wait() == 143, f"exit code {process.code}: {process.said()[-300:]}")
-        go_on(bench, trial, training, run, faults=replace(faults, clock=-number))
+        stopped = max(steps_of(run), default=0)
+        go_on(bench, trial, training, run, faults=replace(faults, clock=number + CLOCK_SEEDS))
+        if trial.ok:
+            _require_saves_by_clock(trial, training, run, stopped=stopped, seconds=seconds)
         yield trial
+
+
+def _require_saves_by_clock(trial: Trial, training: Training, run: Path, *, stopped: int, seconds: float) -> None:
+    """Some, and since the run went on no more than its time has room for.
+
+    Saved are also the step that was interrupted, the last one and those whose evaluation is the best so far.
+    """
+    others = {stopped, training.steps, *range(0, training.steps, training.evaluation_interval)}
+    saves = [step for step in steps_of(run) if step not in others]
+    later = [step for step in saves if step > stopped]
+    # By the disk's times, which the jumps do not touch: config.yaml is written just before the first step.
+    end = run / "checkpoints" / f"step-{training.steps}" / "manifest.json"
+    lasted = end.stat().st_mtime - (run / "config.yaml").stat().st_mtime
+    trial.facts["saves"] = len(saves)
+    trial.require(bool(saves), "nothing was saved by the clock")
+    trial.require(len(later) <= lasted / seconds, f"{len(later)} saves in {lasted:.2f} s, one each {seconds:g} s")
 
 
 def two(bench: Bench) -> Iterator[Trial]:

@@ -14,20 +14,9 @@ import torch
 import yaml
 from datasets import Dataset
 from tiny import BLAME, PRAISE
-from trained import (
-    QUICK,
-    in_empty_folder,
-    multi_label_rows,
-    multi_label_run,
-    pair_rows,
-    pair_run,
-    quick,
-    regression_rows,
-    regression_run,
-    text_run,
-    write_json_lines,
-)
+from trained import QUICK, multi_label_rows, pair_rows, regression_rows
 
+from faults.material import write_json_lines
 from textune.config import Config, RunConfig, TrainingConfig
 from textune.display import Display
 from textune.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
@@ -37,8 +26,6 @@ from textune.options import resolve_options
 from textune.run import Run
 from textune.training.callbacks import Callback
 from textune.training.state import TrainingState
-
-__all__ = ["in_empty_folder", "multi_label_run", "pair_run", "quick", "regression_run", "text_run"]
 
 
 class Listening(Display):

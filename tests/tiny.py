@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from faults.material import BLAME, PRAISE, SPECIAL_TOKENS, SUBJECTS, vocabulary_of, word_piece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,9 +23,6 @@ FAMILIES = (
     "modernbert",
 )
 MAX_TOKENS = 64
-SUBJECTS = ("film", "book", "play", "song", "meal", "room", "shop", "garden")
-PRAISE = ("good", "great", "lovely", "superb")
-BLAME = ("bad", "awful", "poor", "dull")
 WORDS = (
     *SUBJECTS,
     *PRAISE,
@@ -40,38 +38,25 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerBase:
 
     Texts are cut at 64 tokens.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
     if family in ROBERTA_LIKE:
         names = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>"}
     else:
-        names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    vocabulary = tiny_vocabulary(list(names.values()))
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=names["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    begin, end = names["cls_token"], names["sep_token"]
-    middle = f"{end} {end}" if family in ROBERTA_LIKE else end
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{begin} $A {end}",
-        pair=f"{begin} $A {middle} $B:1 {end}:1",
-        special_tokens=[(begin, vocabulary[begin]), (end, vocabulary[end])],
-    )
+        names = SPECIAL_TOKENS
+    end = names["sep_token"]
     types = [] if family in WITHOUT_TYPES else ["token_type_ids"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=MAX_TOKENS,
-        model_input_names=["input_ids", *types, "attention_mask"],
-        **names,
+    return word_piece(
+        tiny_vocabulary(names.values()),
+        max_tokens=MAX_TOKENS,
+        names=names,
+        between=f"{end} {end}" if family in ROBERTA_LIKE else end,
+        inputs=["input_ids", *types, "attention_mask"],
     )
 
 
-def tiny_vocabulary(special_tokens: Sequence[str] = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")) -> dict[str, int]:
-    """Tokens and ids: the special ones, `WORDS`, and every letter and digit alone and as the rest of a word."""
-    characters = string.ascii_lowercase + string.digits
-    tokens = [*special_tokens, *WORDS, *characters, *(f"##{character}" for character in characters), *",-!?'"]
-    return {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+def tiny_vocabulary(special_tokens: Iterable[str] = SPECIAL_TOKENS.values()) -> dict[str, int]:
+    """Tokens and ids: the special ones, `WORDS`, every letter and digit alone and as the rest of a word, some signs."""
+    spelled = vocabulary_of(WORDS, special_tokens)
+    return spelled | {sign: len(spelled) + number for number, sign in enumerate(",-!?'")}
 
 
 def save_tiny_model(folder: Path, family: str, *, label_names: Sequence[str] | None = None) -> None:

@@ -1,29 +1,24 @@
-"""Runs of a tiny model on tiny data, shared by the tests that need a finished one.
+"""Runs of a tiny model on tiny data, shared by the tests that need a finished one: one that changes it takes a copy.
 
-Import the fixtures that a folder's tests use into its `conftest.py`.
+A plugin of pytest, so that each of them is trained once.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny import BLAME, PRAISE, SUBJECTS
 
+from faults.material import write_json_lines
 from textune.display import Display
 from textune.finetune import train
 from textune.run import Run
 
 # What every training here has in common: small, the same everywhere, silent.
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "fp32", "learning_rate": 3e-3, "display": Display()}
-
-
-def write_json_lines(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def pair_rows() -> list[dict[str, Any]]:
@@ -68,12 +63,10 @@ def regression_rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick() -> Iterator[None]:
-    """How fast this machine multiplies matters to no test, and threads only get in each other's way."""
+    """In force for all tests: how fast this machine multiplies matters to none of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("textune.training.precision.PROBE_SECONDS", 1e-3)
         patch.setattr("textune.training.precision.PROBE_SIZE", 64)
-        patch.setattr("textune.finetune.threads", lambda processes=1: 1)
-        patch.setattr("textune.environment.set_threads", lambda: None)
         # tests/report makes the reports that tests look at.
         patch.setattr("textune.results.write_report", lambda runs: None)
         yield

@@ -14,7 +14,7 @@ from random import Random
 
 from faults.fuzz import hostile
 from faults.fuzz.mutations import COMPRESSORS, Files
-from faults.material import rows, save_tiny_model, write_rows
+from faults.material import rows, save_tiny_model, write_json_lines
 
 TABLE = b'text,label,id\nfine weather,a,1\n"a, b ""c""",b,2\n"two\nlines",a,3\nna\xc3\xafve,b,4\n'
 CONFIG = b"""\
@@ -224,7 +224,7 @@ def _run() -> list[Files]:
     from textune.finetune import train
 
     with tempfile.TemporaryDirectory() as name:
-        model, data = save_tiny_model(Path(name, "tiny")), write_rows(Path(name, "train.jsonl"), rows())
+        model, data = save_tiny_model(Path(name, "tiny")), write_json_lines(Path(name, "train.jsonl"), rows())
         run = train(
             str(data), model=str(model), output=str(Path(name, "run")), epochs=1, precision="fp32", display=Display()
         )

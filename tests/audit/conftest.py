@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trained import write_json_lines
 
+from faults.material import write_json_lines
 from textune.audit.auditing import full_audit
 from textune.audit.findings import Audit, Finding
 from textune.config import DataConfig

@@ -11,15 +11,16 @@ from typing import Any, NoReturn
 import pytest
 
 import textune
-from faults.material import rows, save_tiny_model, write_rows
+from faults.material import rows, save_tiny_model, write_json_lines
 
 PACKAGE = Path(textune.__file__).parent
 
 MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "runpy", "code"}
 FUNCTIONS = {"eval", "exec", "compile", "__import__"}
 METHODS = {
-    *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "yaml.Loader", "yaml.UnsafeLoader"),
-    *("yaml.FullLoader", "torch.load", "torch.hub", "torch.jit.load", "os.system", "os.popen"),
+    *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.full_load_all", "yaml.unsafe_load", "yaml.unsafe_load_all"),
+    *("yaml.Loader", "yaml.FullLoader", "yaml.UnsafeLoader"),
+    *("torch.load", "torch.hub", "torch.jit.load", "os.system", "os.popen"),
 }
 KEYWORDS = {"trust_remote_code": False, "allow_pickle": False, "shell": False, "weights_only": True}
 # Names of the package's own modules, from a table in the same file.
@@ -63,10 +64,13 @@ def test_no_module_can_run_what_it_reads(path: Path) -> None:
         "import numpy, dill.source",
         "from joblib import load",
         "from torch import load",
-        "eval('1')",
+        "from yaml import unsafe_load_all",
+        "def f():\n    eval('1')",
         "f = exec",
         "yaml.load(text, Loader=Loader)",
+        "yaml.full_load_all(text)",
         "torch.load(path, weights_only=True)",
+        "torch.hub.load(name)",
         "AutoModel.from_pretrained(x, trust_remote_code=True)",
         "AutoModel.from_pretrained(x, trust_remote_code=chosen)",
         "np.load(path, allow_pickle=True)",
@@ -119,7 +123,7 @@ def test_the_whole_way_unpickles_nothing(tmp_path: Path, no_unpickling: None, mo
 
     monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path / "cache"))
     model = save_tiny_model(tmp_path / "tiny")
-    data = write_rows(tmp_path / "train.jsonl", rows(32))
+    data = write_json_lines(tmp_path / "train.jsonl", rows(32))
     run = train(
         str(data),
         model=str(model),

@@ -133,18 +133,69 @@ def test_on_a_gpu_torch_does_not_ask_cudnn(monkeypatch: pytest.MonkeyPatch) -> N
     assert allowed == [(False, True), (True, True)] and torch.backends.cuda.cudnn_sdp_enabled()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_attention_on_a_gpu(dropout: float) -> None:
-    """In bf16: torch's kernel for packed texts without dropout, a padded copy with it."""
-    gpu = torch.device("cuda")
-    query, key, value = (draw(LENGTHS, 4, dtype=torch.bfloat16, seed=seed).detach().to(gpu) for seed in range(3))
-    layout = Layout(np.array(LENGTHS), num_heads=4, num_key_heads=4, device=gpu)
-    packed = (x.transpose(0, 1)[None] for x in (query, key, value))
-    found, _ = attend(torch.nn.Module(), *packed, None, scaling=0.3, layout=layout, dropout=dropout)
-    expected = text_by_text(query.float(), key.float(), value.float(), LENGTHS, window=None)
-    difference = (found[0].float() - expected).abs().mean() / expected.abs().mean()
-    assert difference < 0.02 if dropout == 0 else 0.02 < difference < 1
+def on_a_gpu(
+    values: list[torch.Tensor], *, window: int | None, dropout: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the engine's attention gives, and the gradients of a weighted sum of that."""
+    layout = Layout(np.array(LENGTHS), num_heads=4, num_key_heads=values[1].shape[1], device=values[0].device)
+    module: Any = SimpleNamespace(config=SimpleNamespace(sliding_window=window))
+    packed = (x.transpose(0, 1)[None] for x in values)
+    output, _ = attend(module, *packed, None, scaling=0.3, layout=layout, dropout=dropout, sliding_window=window)
+    return output[0], *gradients_of(output[0], values)
+
+
+def gradients_of(output: torch.Tensor, values: list[torch.Tensor]) -> Any:
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(9))
+    return torch.autograd.grad((output.float() * weights.to(output.device)).sum(), values)
+
+
+def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    found, expected = found.detach().float(), expected.detach()
+    return float((found - expected).abs().mean() / expected.abs().mean())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("num_key_heads", [4, 2])
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(torch.float32, 1e-3), (torch.float16, 5e-3), (torch.bfloat16, 3e-2)], ids=str
+)
+def test_attention_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, most: float, num_key_heads: int, window: int | None
+) -> None:
+    """Torch's kernel for packed texts in 16 bits, where the GPU has it, else a padded copy."""
+    ways = []
+
+    def spied(name: str) -> Any:
+        original = getattr(unpadded_attention, name)
+        return lambda *arguments, **options: ways.append(name) or original(*arguments, **options)
+
+    for name in ("attend_by_length", "attend_padded"):
+        monkeypatch.setattr(unpadded_attention, name, spied(name))
+    heads = (4, num_key_heads, num_key_heads)
+    values = [draw(LENGTHS, n, seed=seed).detach().to("cuda", dtype).requires_grad_() for seed, n in enumerate(heads)]
+    exact = [x.detach().float().requires_grad_() for x in values]
+    expected = text_by_text(exact[0], exact[1], exact[2], LENGTHS, window=window)
+    wanted = (expected, *gradients_of(expected, exact))
+    for one, other in zip(on_a_gpu(values, window=window), wanted, strict=True):
+        assert one.dtype == dtype and difference(one, other) < most
+    has_kernel = dtype.itemsize == 2 and torch.cuda.get_device_capability() >= (8, 0)
+    assert ways == ["attend_by_length" if has_kernel else "attend_padded"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_attention_with_dropout_on_a_gpu(dtype: torch.dtype, window: int | None) -> None:
+    """Each draw differs, their mean does not; nor do the gradients', which are linear in the mask."""
+    values = [draw(LENGTHS, 4, seed=seed).detach().to("cuda", dtype).requires_grad_() for seed in range(3)]
+    exact = [x.detach().float().requires_grad_() for x in values]
+    expected = text_by_text(exact[0], exact[1], exact[2], LENGTHS, window=window)
+    torch.manual_seed(0)
+    draws = [on_a_gpu(values, window=window, dropout=0.1) for _ in range(200)]
+    for found, one in zip(zip(*draws, strict=True), (expected, *gradients_of(expected, exact)), strict=True):
+        assert 0.03 < difference(found[0], one) < 1
+        assert difference(torch.stack(found).float().mean(0), one) < 0.06
 
 
 @pytest.mark.parametrize("window", [None, 3])

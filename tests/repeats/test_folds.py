@@ -15,8 +15,9 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from sklearn.metrics import log_loss as sklearn_log_loss
-from trained import QUICK, multi_label_rows, regression_rows, write_json_lines
+from trained import QUICK, multi_label_rows, regression_rows
 
+from faults.material import write_json_lines
 from textune.comparison import compare
 from textune.config import DataConfig
 from textune.data.cache import workspace

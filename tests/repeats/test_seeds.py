@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from trained import QUICK, write_json_lines
+from trained import QUICK
 
+from faults.material import write_json_lines
 from textune.comparison import compare
 from textune.display import Display
 from textune.errors import CheckpointError, ConfigError, Interrupted, OutOfMemoryError, OutputError, TrainingError

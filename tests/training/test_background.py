@@ -34,8 +34,8 @@ def test_an_interrupted_wait_can_be_taken_up_again() -> None:
         done.append(True)
 
     background.start(job)
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # wherever in the block the signal comes
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         background.wait()
     assert background.is_working
     background.wait(0.01)

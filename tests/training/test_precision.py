@@ -149,12 +149,13 @@ def test_of_several_gpus_the_one_that_computes_is_waited_for(monkeypatch: pytest
     assert waited == [torch.device("cuda", 1)]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_is_measured_with_large_products() -> None:
     found = {item.name: item for item in measure(torch.device("cuda"))}
     assert list(found) == ["fp32", "tf32", "bf16", "fp16"]
     assert found["fp32"].relative_error < FP32_ERROR < found["fp16"].relative_error < found["bf16"].relative_error
-    assert found["bf16"].gflops > found["fp32"].gflops
+    if torch.cuda.get_device_capability() >= (8, 0):  # older ones only imitate it
+        assert found["bf16"].gflops > found["fp32"].gflops
 
 
 def test_autocast_only_for_bf16() -> None:
