@@ -376,6 +376,29 @@ def test_a_class_of_ones_own_is_left_padded() -> None:
     assert reason == "Own is not a sequence classifier of transformers"
 
 
+class MeanPooler(torch.nn.Module):
+    """Reads all tokens, where BERT's own reads the first."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.mean(1)
+
+
+def test_a_model_with_a_part_of_ones_own_is_left_padded() -> None:
+    model: Any = make_model("bert")
+    model.classifier = torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3))
+    assert why_padded(model) is None, "made of torch's modules, which see one text or token at a time"
+    own = copy.deepcopy(model)
+    own.bert.pooler = MeanPooler()
+    assert why_padded(own) == "its bert.pooler is a MeanPooler, which may want whole texts"
+    hooked = copy.deepcopy(model)
+    handle = hooked.bert.encoder.register_forward_hook(lambda *_: None)
+    assert why_padded(hooked) == "its bert.encoder has a forward or hooks of somebody's own, which may want whole texts"
+    handle.remove()
+    assert why_padded(hooked) is None
+    hooked.bert.pooler.forward = lambda hidden: hidden.mean(1)
+    assert str(why_padded(hooked)).startswith("its bert.pooler has a forward")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_padded_call_of_a_prepared_model(case: str) -> None:
     model = make_model(case).train()

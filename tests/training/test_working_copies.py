@@ -99,3 +99,16 @@ def test_frozen_weights_get_no_gradient() -> None:
         "classifier.weight",
         "classifier.bias",
     }
+
+
+def test_weights_may_be_frozen_and_thawed_between_steps() -> None:
+    model = torch.nn.Linear(3, 3)
+    copies = WorkingCopies(model, torch.bfloat16)
+    for trained in (False, True, False):
+        model.requires_grad_(trained)
+        model.zero_grad()
+        copies.refresh()
+        with copies.in_place(), bf16():
+            model(torch.ones(1, 3, requires_grad=True)).sum().backward()
+        copies.collect_gradients()
+        assert (model.weight.grad is not None) == trained

@@ -87,6 +87,8 @@ _MEAN = "mean"
 _MEAN_OF_LOGITS = "late"
 # What a call may have besides the texts to be computed without padding.
 _CALLS_WITH = frozenset({"labels", "num_items_in_batch", "return_dict"})
+# Whose modules and hooks either see each token by itself or are known here.
+_KNOWN_PACKAGES = ("transformers", "torch", "textune", "peft", "bitsandbytes")
 
 
 def why_padded(model: PreTrainedModel) -> str | None:
@@ -112,7 +114,24 @@ def why_padded(model: PreTrainedModel) -> str | None:
         return "its rotary positions depend on the longest text of a batch"
     if family.pooling and getattr(config, family.pooling) not in (*_FIRST_TOKEN, _MEAN, _MEAN_OF_LOGITS):
         return f"its pooling {getattr(config, family.pooling)!r} is not known"
+    return _changed_part(model)
+
+
+def _changed_part(model: PreTrainedModel) -> str | None:
+    """A module within the model, in words, that somebody has changed who may count on seeing whole texts."""
+    for name, module in model.named_modules():
+        if module is model:  # it is called as ever
+            continue
+        if not _is_known(type(module)):
+            return f"its {name} is a {type(module).__name__}, which may want whole texts"
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        if "forward" in vars(module) or not all(_is_known(hook) for hook in hooks):
+            return f"its {name} has a forward or hooks of somebody's own, which may want whole texts"
     return None
+
+
+def _is_known(definition: Any) -> bool:
+    return str(getattr(definition, "__module__", "")).partition(".")[0] in _KNOWN_PACKAGES
 
 
 def _rotation_depends_on_batch(parameters: dict[str, Any] | None) -> bool:

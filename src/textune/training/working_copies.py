@@ -34,7 +34,9 @@ class WorkingCopies:
         self._masters, self._copies = list(copies), list(copies.values())
 
     def refresh(self) -> None:
-        """Rounds the masters into the copies."""
+        """Rounds the masters into the copies, which are trained where the masters are by now."""
+        for master, copy in zip(self._masters, self._copies, strict=True):
+            copy.requires_grad_(master.requires_grad)
         with torch.no_grad():
             torch._foreach_copy_([*self._copies], [*self._masters])
 
