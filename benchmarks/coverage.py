@@ -111,7 +111,8 @@ def false_alarms(*, num_rows: int, num_seeds: int, spread: float, draws: int, nu
             sides.append(Candidate(name, tuple(Outcome(labels, row, 2) for row in predictions)))
         comparison = compare(sides, names, seed=draw, num_resamples=num_resamples)
         for name in comparison.metrics:
-            alarms[name] += comparison.differences[name][0].p_value < 0.05
+            p_value = comparison.differences[name][0].p_value
+            alarms[name] += p_value is not None and p_value < 0.05
         if comparison.mcnemar[0] is not None:
             alarms["mcnemar"] += comparison.mcnemar[0].p_value < 0.05
     return {name: alarms[name] / draws for name in (*names, *(["mcnemar"] if num_seeds == 1 else []))}

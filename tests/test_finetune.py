@@ -493,6 +493,9 @@ def test_a_file_system_without_locks_is_said(quickly: Any, tiny_csv: Path, monke
     run = quickly(tiny_csv, display=display)
     (said,) = [text for text in display.said if "locks" in text]
     assert said.startswith(f"{run.path}: its file system has no locks")
+    display.said.clear()
+    train(resume=run, display=display)
+    assert said in display.said
 
 
 def test_older_run_stays_when_the_new_one_cannot_begin(quickly: Any, tiny_csv: Path, tmp_path: Path) -> None:

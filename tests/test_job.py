@@ -93,7 +93,8 @@ def test_a_length_in_examples_is_that_of_the_rows(quickly: Any, plans: list[Any]
     ("family", "settings", "padded", "widths"),
     [
         ("bert", {}, False, None),
-        ("bert", {"engine.unpadded": False, "tokens.pad_to_multiple_of": 8}, False, None),
+        ("bert", {"engine.unpadded": False}, False, None),
+        ("bert", {"tokens.pad_to_multiple_of": 8}, True, {8, 16}),
         ("bert", {"tokens.pad_to_max_length": True, "tokens.max_length": 24}, True, {24}),
         ("mpnet", {"tokens.pad_to_multiple_of": 8}, True, {8, 16}),
     ],

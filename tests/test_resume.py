@@ -466,6 +466,34 @@ def test_changes_may_be_allowed(copy: Path) -> None:
     assert resume(run, epochs=3, allow_changes=True).summary["training"]["steps"] == 24, "a finished run, too"
 
 
+def test_the_rows_of_a_step_stay_whatever_is_allowed(copy: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resume(copy, batch_size=4, allow_changes=True)
+    assert "is counted in steps of 8 rows; now they would be of 4 rows" in str(caught.value)
+    settings = {"training.gradient_accumulation_steps": 2}
+    run = resume(copy, batch_size=4, settings=settings, allow_changes=True)
+    assert (run.summary["training"]["steps"], run.summary["training"]["epochs"]) == (STEPS, 1.0)
+
+
+def test_another_metric_forgets_what_was_best(begin: Begin, tmp_path: Path) -> None:
+    """A loss is no accuracy."""
+    folder = interrupted(begin, tmp_path / "cut", 5, {"evaluation.metric": "loss"})
+    assert json.loads((folder / "checkpoints" / "step-5" / "state.json").read_text())["best_step"] == 3
+    run = resume(folder, settings={"evaluation.metric": "accuracy"}, allow_changes=True)
+    evaluations = [record for record in run.metrics if "best" in record]
+    assert [record["step"] for record in evaluations] == [3, 6, 8]
+    assert evaluations[1]["best"], "the first by accuracy"
+    assert run.summary["selected"]["metric"] == "accuracy" and run.summary["selected"]["step"] >= 6
+
+
+def test_moments_of_other_embeddings_begin_anew(copy: Path) -> None:
+    """Though they are as many."""
+    forge(copy / "checkpoints" / "step-6" / "run.json", lambda values: {**values, "embedding_rows": "0" * 64})
+    said = Said()
+    resume(copy, epochs=2, allow_changes=True, display=said)
+    assert any("word_embeddings.weight: AdamW's moments begin anew" in text for text in said.warnings)
+
+
 def test_killed_after_changes_were_allowed(copy: Path, tmp_path: Path, tiny_csv: Path) -> None:
     """A scheduler starts it again with --resume alone."""
     other = tmp_path / "other.csv"

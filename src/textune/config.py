@@ -95,7 +95,7 @@ class TokensConfig:
     """Tokens kept per example; when not given, what the checkpoint allows."""
 
     pad_to_multiple_of: int | None = _number(None, low=1)
-    """Pad each batch to a multiple of this many tokens."""
+    """Pad every batch to a multiple of this many tokens, for devices that want few shapes."""
 
     pad_to_max_length: bool = False
     """Pad every batch to `max_length`, for devices that want fixed shapes, instead of its longest example."""
@@ -112,7 +112,7 @@ class ModelConfig:
     """`starter`, a hub model (`owner/name`) or a local folder."""
 
     revision: str | None = None
-    """Branch, tag or commit of a hub model."""
+    """Branch, tag or commit of a hub model; a folder or `starter` has none."""
 
     dropout: float | None = _number(None, low=0, below=1)
     """Probability for every dropout of the model; when not given, those of the checkpoint."""
@@ -194,7 +194,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """How passes are computed. Each is on because it saves time at the same mathematics; see docs/performance.md."""
+    """How passes are computed, at the same mathematics; what each saves of time or memory is in docs/performance.md."""
 
     unpadded: bool = True
     """Compute real tokens only, where the architecture allows it; otherwise, or when false, batches are padded."""

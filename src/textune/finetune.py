@@ -20,7 +20,7 @@ from textune.environment import describe, find_device
 from textune.errors import ConfigError
 from textune.files import require_space, user_path
 from textune.job import ForgetScores, Job, padding_of
-from textune.lock import run_lock
+from textune.lock import run_lock_or_warning
 from textune.models.load import Classifier, find_checkpoint
 from textune.options import resolve_options
 from textune.preparation import audit_quickly, check_options, load, tokenize, warn_of_few_rows
@@ -106,15 +106,15 @@ def train(
     elif from_checkpoint is not None or allow_changes:
         raise ConfigError("--from and --allow-changes say how a run goes on: they need --resume.")
     with connect() as processes, ExitStack() as stack:
+        shown = (display or default_display()) if processes.is_main else Display()
+        stack.callback(shown.close)
         with processes.main_first():  # so that what is wrong is said once
             run = Run.open(resume.path if isinstance(resume, Run) else resume) if resume is not None else None
             if run is not None and processes.is_main:
-                stack.enter_context(run_lock(run.path))
+                stack.enter_context(run_lock_or_warning(run.path, shown.warning))
             resolved = resolve_options(config if run is None else run.config, named, settings)
             if run is not None:
                 require_same_members(run, resolved, from_checkpoint=from_checkpoint)
-        shown = (display or default_display()) if processes.is_main else Display()
-        stack.callback(shown.close)
         common: dict[str, Any] = {"display": shown, "callbacks": callbacks, "processes": processes}
 
         def train_member(member: Config, like: Run | None) -> Run:
@@ -123,7 +123,7 @@ def train(
             if not processes.from_main(lambda: (path / "config.yaml").is_file()):
                 return fine_tune(member, like=like, allow_changes=allow_changes, **common)
             begun = Run(path)
-            with run_lock(path) if processes.is_main else nullcontext():
+            with run_lock_or_warning(path, shown.warning) if processes.is_main else nullcontext():
                 changed = resolve_options(begun.config, *without_members(named, settings))
                 return _go_on(begun, changed, allow_changes=allow_changes, like=like, **common)
 
@@ -283,10 +283,7 @@ def _begin(
         setup = job.setup(checkpoints=run.checkpoints_path, folders=folders)
         if job.processes.is_main and resumption is None:
             check_output(run.path, overwrite=job.config.run.overwrite)
-            if not stack.enter_context(run_lock(run.path)):
-                job.display.warning(
-                    f"{run.path}: its file system has no locks, so that nothing keeps a second process out of it"
-                )
+            stack.enter_context(run_lock_or_warning(run.path, job.display.warning))
         if resumption is not None and resumption.checkpoint is not None:
             state = go_on(resumption, job, setup, changed=bool(changes))
         if job.processes.is_main:

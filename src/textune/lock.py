@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from textune.errors import OutputError
@@ -44,6 +44,15 @@ def run_lock(folder: Path) -> Iterator[bool]:
             path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def run_lock_or_warning(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """Holds the folder's lock inside the block, as `run_lock`; says so where the file system has none."""
+    with run_lock(folder) as locked:
+        if not locked:
+            warn(f"{folder}: its file system has no locks, so that nothing keeps a second process out of it")
+        yield
 
 
 def require_unlocked(folder: Path) -> None:

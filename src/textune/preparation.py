@@ -20,7 +20,7 @@ from textune.evaluation.predictions import LabelSet
 from textune.models.layers import freeze
 from textune.models.load import Classifier, load_classifier
 from textune.models.losses import check_class_weights
-from textune.models.tokenizer import max_tokens
+from textune.models.tokenizer import check_token_ids, max_tokens
 from textune.problem_types import SINGLE_LABEL
 
 if TYPE_CHECKING:
@@ -86,7 +86,15 @@ def load(
 def tokenize(
     config: Config, prepared: PreparedData, classifier: Classifier, *, display: Display
 ) -> tuple[Config, dict[str, TokenRows]]:
-    """Tokenises the splits that have a part, and returns the configuration with the length that was chosen."""
+    """Tokenises the splits that have a part, and returns the configuration with the length that was chosen.
+
+    Raises:
+        CheckpointError: the tokenizer gives ids for which the model has no embedding.
+        ConfigError: the checkpoint has too few positions for the length that is asked for.
+    """
+    padding_id = classifier.tokenizer.pad_token_id
+    assert isinstance(padding_id, int), "a tokenizer is loaded with a padding token"
+    check_token_ids(classifier.model, padding_id, what="padding")
     length = max_tokens(
         classifier.model.config,
         classifier.tokenizer,
@@ -106,6 +114,7 @@ def tokenize(
                 num_workers=config.tokens.num_workers,
                 on_progress=advance,
             )
+        check_token_ids(classifier.model, len(tokens[split].count_ids()) - 1, what=split)
         lengths = length_statistics(tokens[split])
         if lengths.truncated_rows:
             display.warning(

@@ -123,7 +123,12 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
 
 
 def _why_failed(job: Job, metric: str, logits: FloatArray, labels: npt.NDArray[Any]) -> str | None:
-    """Says, and tells the user at once, in what the model has failed on these rows; None where it has not."""
+    """Says, and tells the user at once, in what the model has failed on these rows; None where it has not.
+
+    A fold of a cross-validation has few rows and is judged beside the others: `textune.repeats.folds`.
+    """
+    if job.config.data.fold is not None:
+        return None
     judge = judged_by(metric, job.metric_names)
     reason = why_failed(outcome_of(logits, labels, job.label_set), judge, job.label_set.names)
     if reason is not None:

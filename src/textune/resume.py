@@ -2,8 +2,8 @@
 
 Besides the files of textune.training.checkpoint a run's checkpoints have two more:
 
-    run.json        what the run is made from and with: `Origin`; how far its untrained embeddings have decayed; and
-                    `seconds`, how long the run has taken
+    run.json        what the run is made from and with: `Origin`; how far its untrained embeddings have decayed, and
+                    which are trained (`embedding_rows`, a hash); and `seconds`, how long the run has taken
     metrics.jsonl   the log up to this step
 """
 
@@ -25,6 +25,7 @@ from textune.config_reading import option_fields, plain_options
 from textune.environment import describe, software_of
 from textune.errors import CheckpointError, ConfigError, Interrupted
 from textune.files import json_text, misfits, read_json, remove_folder
+from textune.models.load import CHECKPOINT_FILES
 from textune.training.checkpoint import (
     STEP_FOLDERS,
     CheckpointFolders,
@@ -57,7 +58,8 @@ WITHOUT_EFFECT = frozenset(
         *("run.output", "run.overwrite", "run.report", "run.trackers", "run.seeds"),
     }
 )
-_READ_FROM_CHECKPOINT = ("*.safetensors", "*.json", "*.txt", "*.model")
+# Evaluations before and behind a change of these cannot be compared.
+_OF_EVALUATIONS = ("data.", "evaluation.metric:")
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ def describe_source(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def hash_checkpoint(folder: Path) -> dict[str, str]:
     """SHA-256 of each file that a checkpoint is loaded from."""
-    files = sorted({file for pattern in _READ_FROM_CHECKPOINT for file in folder.glob(pattern)})
+    files = sorted({file for pattern in CHECKPOINT_FILES for file in folder.glob(pattern)})
     hashes = {}
     for file in files:
         with file.open("rb") as stream:
@@ -285,10 +287,17 @@ def require_same_origin(resumption: Resumption, now: Origin, *, display: Display
 
     Raises:
         CheckpointError: data, labels, the checkpoint it began with or the number of processes have changed.
+        ConfigError: the rows of a step have changed, which nothing allows: training is counted in steps.
     """
     then = resumption.origin
     if then is None:
         return []
+    if (before := _rows_of_a_step(then)) != (after := _rows_of_a_step(now)):
+        raise ConfigError(
+            f"The run {str(resumption.run.path)!r} is counted in steps of {before}; now they would be of {after}.",
+            hint="Keep the product of --batch-size, --accumulation and processes: --batch-size 4 --accumulation 2 "
+            "--allow-changes goes on with a run of --batch-size 8, in less memory.",
+        )
     changes = changes_in_words(
         (
             ("data, ", then.data, now.data),
@@ -307,6 +316,26 @@ def require_same_origin(resumption: Resumption, now: Origin, *, display: Display
         if name in then.software:  # an older textune recorded less
             display.warning(f"{name} was {before}, is now {after}: the result may differ in the last bits")
     return [*resumption.changed_options, *changes]
+
+
+def _rows_of_a_step(origin: Origin) -> str:
+    """How many rows make a step, in words, and what decides it besides."""
+    fields = option_fields()
+    size, passes, batching, budget = (
+        origin.options.get(name, fields[name][0].default)
+        for name in (
+            "training.batch_size",
+            "training.gradient_accumulation_steps",
+            "training.batching",
+            "training.tokens_per_batch",
+        )
+    )
+    passes *= origin.processes
+    if batching == "shuffle" and budget is None:
+        return f"{size * passes} rows"
+    # These plan pass by pass.
+    what = f"{size} rows" if budget is None else f"{budget} tokens"
+    return f"{passes} x {what}, batching {batching}"
 
 
 def changes_in_words(parts: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
@@ -341,7 +370,11 @@ def run_checkpoints(run: Run, origin: Origin, engine: Engine, *, started: float)
     """
 
     def add_files(folder: Path) -> None:
-        now = {"untrained_decay": engine.untrained_decay, "seconds": time.perf_counter() - started}
+        now = {
+            "untrained_decay": engine.untrained_decay,
+            "embedding_rows": engine.embedding_rows,
+            "seconds": time.perf_counter() - started,
+        }
         values = {**dataclasses.asdict(origin), **now}
         (folder / "run.json").write_text(json_text(values), encoding="utf-8")
         log = run.path / "metrics.jsonl"
@@ -364,7 +397,8 @@ def go_on(resumption: Resumption, job: Job, setup: Setup, *, changed: bool) -> T
     """
     folder = resumption.checkpoint
     assert folder is not None, "there is a checkpoint to go on from"
-    decay, values = read_json(folder / "run.json").get("untrained_decay"), read_json(folder / "state.json")
+    recorded, values = read_json(folder / "run.json"), read_json(folder / "state.json")
+    decay = recorded.get("untrained_decay")
     if not isinstance(decay, float):
         raise CheckpointError(
             f"The checkpoint {str(folder)!r}: 'untrained_decay' in its run.json is not what a run writes there.",
@@ -373,13 +407,18 @@ def go_on(resumption: Resumption, job: Job, setup: Setup, *, changed: bool) -> T
     state = TrainingState.from_json(values if isinstance(values, dict) else {})
     with job.engine.loading(decay):
         load_weights(folder, job.classifier.model)
-    for name in load_optimizer(folder, job.classifier.model, setup.optimizer, partly=changed):
+    used = job.engine.used
+    same_rows = recorded.get("embedding_rows", job.engine.embedding_rows) == job.engine.embedding_rows
+    renewed = None if used is None or same_rows else used.weight
+    for name in load_optimizer(folder, job.classifier.model, setup.optimizer, partly=changed, renewed=renewed):
         job.display.warning(f"{name}: AdamW's moments begin anew, because other rows of it are trained now")
     if changed:
         assert setup.schedule is not None, "a job has a schedule"
         state.total_steps, state.stop_reason = setup.schedule.total_steps, None
-        if state.step_in_epoch >= setup.work.steps_per_epoch:
-            state.epoch, state.step_in_epoch = state.epoch + 1, 0
+        origin = resumption.origin
+        other_data = origin is not None and origin.data != describe_data(job.prepared)
+        if other_data or any(change.startswith(_OF_EVALUATIONS) for change in resumption.changed_options):
+            state.forget_best()
     return state
 
 

@@ -13,7 +13,11 @@ def scored_splits(summary: Mapping[str, Any]) -> list[str]:
 
 def metric_entries(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What one split's part says of each metric: `value`, None where it is undefined, `low`, `high`, ..."""
-    return {name: entry for name, entry in scores.items() if isinstance(entry, dict) and "value" in entry}
+    return {
+        name: entry
+        for name, entry in scores.items()
+        if isinstance(entry, dict) and "value" in entry and name != "per_class"  # where a label is called so
+    }
 
 
 def metric_values(scores: Mapping[str, Any]) -> dict[str, float | None]:

@@ -31,7 +31,8 @@ def test_compare(textune: Textune, text_run: Run, tmp_path: Path) -> None:
     assert "difference to other.csv [95 % interval]" in done.out
     rows = text_run.predictions("validation").num_rows
     assert f"{rows:,} rows of validation\n" in done.out
-    assert "McNemar: only other.csv is right on 0 rows, only best.csv on 2; p = 0.5 (exact)" in done.out
+    # 0.5, adjusted for two comparisons as the other p-values are.
+    assert "McNemar: only other.csv is right on 0 rows, only best.csv on 2; p = 1 (exact)" in done.out
     assert "note: runs are compared on their validation split" in done.out
     assert "note: p-values are adjusted for 2 comparisons (Holm)" in done.out
     assert "note: one training each of other.csv, best.csv, text: another seed" in done.out

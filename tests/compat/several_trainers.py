@@ -35,8 +35,10 @@ class Points(torch.nn.Module):
         torch.nn.init.constant_(self.layer.weight, 0.1)
         torch.nn.init.zeros_(self.layer.bias)
 
-    def forward(self, values: torch.Tensor, labels: torch.Tensor) -> Any:
+    def forward(self, values: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
         logits = self.layer(values)
+        if labels is None:
+            return {"logits": logits}
         return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
@@ -62,6 +64,16 @@ class Records(Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         self.__dict__.setdefault("seen", []).extend((inputs["values"][:, 1] * 18).round().int().tolist())
         return super().training_step(model, inputs, num_items_in_batch)
+
+
+class Scaled(Records):
+    """Divides by the labels of the whole step, and says so."""
+
+    loss_is_scaled_for_ga = True
+
+
+def of_whole_step(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    return torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
 
 
 class OwnLoader(Records):
@@ -95,7 +107,10 @@ def texts(folder: Path, *, batch_size: int, **values: Any) -> Any:
 
 def on_points(folder: Path, data: Any, *, batch_size: int, kind: type[Trainer] = Records, **values: Any) -> Any:
     values = {"max_steps": 6, "learning_rate": 0.1, "per_device_train_batch_size": batch_size, **values}
-    made = kind(Points(), arguments(folder, **values), train_dataset=data, eval_dataset=points())
+    loss = of_whole_step if kind is Scaled else None
+    made = kind(
+        Points(), arguments(folder, **values), train_dataset=data, eval_dataset=points(), compute_loss_func=loss
+    )
     made.train()
     return made
 
@@ -124,6 +139,8 @@ def main(folder: Path) -> None:
     made.save_model(str(folder / "saved"))
     report["zero"] = [made.is_world_process_zero(), made.state.is_world_process_zero, made.args.local_rank]
     report["gathered"] = made.accelerator.gather(torch.tensor([made.args.process_index])).tolist()
+    uneven = torch.full((2, 1 + made.args.process_index), made.args.process_index)
+    report["padded"] = made.accelerator.pad_across_processes(uneven, dim=1, pad_index=-100).tolist()
     with made.args.main_process_first():
         report["found"] = (folder / "prepared").exists()
         (folder / "prepared").touch()
@@ -135,6 +152,7 @@ def main(folder: Path) -> None:
     for average in (True, False):
         data, name = points(without_label=3), f"average-{average}"
         keep(name, on_points(folder, data, batch_size=9, max_steps=1, average_tokens_across_devices=average))
+    keep("scaled", on_points(folder, points(without_label=3), batch_size=9, max_steps=1, kind=Scaled))
     stopped = trainer(folder, callbacks=[StopsInOneProcess()], max_steps=5)
     report["stopped"] = stopped.train().global_step
     (folder / f"{made.args.process_index}.json").write_text(json.dumps(report))

@@ -9,8 +9,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from transformers.training_args import OptimizerNames
 
 from textune.compat.argument_table import RENAMED, Argument, arguments_table, known_names, markdown_table
 from textune.compat.arguments import TrainingArguments
@@ -381,6 +383,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"lr_scheduler_type": "greedy"}, "Give the Trainer your own: optimizers=(optimizer, schedule)."),
         ({"lr_scheduler_type": "cosin"}, "found 'cosin'. Did you mean 'cosine'?"),
         ({"optim": "lion_8bit"}, "Give the Trainer your own: optimizers=(optimizer, None)."),
+        ({"enable_jit_checkpoint": True, "save_only_model": True}, "save_only_model=True keeps nothing to go on from"),
         ({"report_to": ["wandbb"]}, "report_to: expected one of 'none', 'all', 'tensorboard', 'wandb', 'mlflow'"),
     ],
 )
@@ -410,6 +413,50 @@ def test_what_is_assigned_later_is_checked_later() -> None:
     with pytest.raises(ConfigError) as caught:
         arguments.check()
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["learning_rate", "push_to_hub=True"]
+
+
+def test_the_metric_that_decides_is_known_wherever_one_is_needed() -> None:
+    best = TrainingArguments("out", eval_strategy="epoch", save_strategy="best")
+    assert (best.metric_for_best_model, best.greater_is_better) == ("loss", False)
+    assigned = TrainingArguments("out", eval_strategy="epoch", save_strategy="epoch")
+    assigned.load_best_model_at_end = True
+    assigned.check()
+    assert (assigned.metric_for_best_model, assigned.greater_is_better) == ("loss", False)
+    assigned.metric_for_best_model = "accuracy"
+    assigned.check()
+    assert assigned.greater_is_better is True
+    assigned.metric_for_best_model, assigned.greater_is_better = "error_rate", False
+    assigned.check()
+    assert assigned.greater_is_better is False, "it was given"
+    given = TrainingArguments("out", metric_for_best_model="loss", greater_is_better=False)
+    given.metric_for_best_model = "error_rate"
+    given.check()
+    assert given.greater_is_better is False
+
+
+def test_assigned_strategies_become_enums() -> None:
+    arguments: Any = TrainingArguments("out")
+    arguments.eval_strategy, arguments.eval_steps = "steps", 10.0
+    arguments.check()
+    assert (arguments.eval_strategy.value, arguments.eval_steps) == ("steps", 10)
+    assert type(TrainingArguments("out", optim=OptimizerNames.SGD).optim) is str
+
+
+def test_numbers_of_numpy_become_pythons() -> None:
+    values: dict[str, Any] = {
+        "learning_rate": np.float32(0.5),
+        "max_steps": np.int64(900),
+        "logging_first_step": np.bool_(True),
+        "warmup_ratio": np.float32(0.25),
+        "lr_scheduler_kwargs": {"num_cycles": np.float64(0.5)},
+    }
+    arguments: Any = TrainingArguments("out", **values)
+    arguments.seed = np.int64(1)
+    arguments.set_evaluate(batch_size=np.int32(4))
+    found = json.loads(arguments.to_json_string())
+    assert (found["learning_rate"], found["max_steps"], found["warmup_steps"]) == (0.5, 900, 0.25)
+    assert (found["logging_first_step"], found["lr_scheduler_kwargs"]) == (True, {"num_cycles": 0.5})
+    assert (type(arguments.seed), type(arguments.per_device_eval_batch_size)) == (int, int)
 
 
 def test_the_older_name_of_checkpointing_cannot_be_assigned_alone() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import logging
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -189,6 +192,30 @@ def test_early_stopping_and_best_model(tmp_path: Path) -> None:
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-8"]
     assert_same(weights(made.model), best[4], within=0)
     assert any((best[8][name] != best[4][name]).any() for name in best[8])
+
+
+def test_a_notebook_shows_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    python, display = ModuleType("IPython"), ModuleType("IPython.display")
+    python.__spec__ = importlib.machinery.ModuleSpec("IPython", None)
+    python.get_ipython = lambda: SimpleNamespace(config={"IPKernelApp": {}})  # type: ignore[attr-defined]
+    python.display = display  # type: ignore[attr-defined]
+    display.HTML = str  # type: ignore[attr-defined]
+    display.display = lambda text, **options: shown.append(text) or SimpleNamespace(update=shown.append)  # type: ignore
+    monkeypatch.setitem(sys.modules, "IPython", python)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    # The real one is imported with these, and forgotten with them.
+    monkeypatch.setitem(sys.modules, "transformers.utils.notebook", None)
+    del sys.modules["transformers.utils.notebook"]
+    made = trainer(tmp_path, max_steps=2, eval_strategy="epoch", disable_tqdm=False)
+    made.train()
+    names = [type(callback).__name__ for callback in made.callback_handler.callbacks]
+    assert names == ["DefaultFlowCallback", "NotebookProgressCallback"]
+    assert "Validation Loss" in shown[-1]
+    assert not any("Notebook" in type(item).__name__ for item in trainer(tmp_path).callback_handler.callbacks)
+    monkeypatch.setitem(sys.modules, "transformers.utils.notebook", None)  # as where IPython is missing
+    made = trainer(tmp_path, disable_tqdm=False)
+    assert type(made.callback_handler.callbacks[-1]).__name__ == "ProgressCallback"
 
 
 def test_a_callback_stops_an_epoch_and_training(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from tiny import make_tiny_model, tiny_tokenizer
 
 from textune.compat import Trainer
-from textune.errors import ConfigError, DataError, OutputError, TextuneError, TrainingError
+from textune.errors import CheckpointError, ConfigError, DataError, OutputError, TextuneError, TrainingError
 
 from .trainers import accuracy, arguments, classifier, tokenized, trainer
 
@@ -49,6 +51,8 @@ def test_contradictions(tmp_path: Path) -> None:
     assert problems(model=model, args=args, **both) == [
         "optimizers and optimizer_cls_and_kwargs are both given; give one of them."
     ]
+    args.eval_strategy = "epoch"
+    assert problems(model=model, args=args) == ["eval_strategy='epoch' needs an eval_dataset; there is none."]
     args.eval_strategy, args.load_best_model_at_end = "epoch", True
     assert "load_best_model_at_end=True needs eval_strategy and save_strategy" in problems(model=model, args=args)[0]
 
@@ -94,6 +98,15 @@ def test_labels_that_the_model_does_not_have(tmp_path: Path) -> None:
     missing = tokenized().remove_columns("label").add_column("label", [None, *labels[1:-2], 0, 1])
     with pytest.raises(DataError, match="row 1 has no label"):
         trainer(tmp_path, train_dataset=missing).train()
+
+
+def test_token_ids_that_the_model_does_not_have(tmp_path: Path) -> None:
+    rows = [{"input_ids": [2, 10, 3], "label": 0}, {"input_ids": [2, 10_000, 3], "label": 1}]
+    with pytest.raises(CheckpointError, match=r"token id 10,000; the model has \d+ embeddings"):
+        trainer(tmp_path, train_dataset=rows).train()
+    rows[1]["input_ids"] = [2, -100, 3]
+    with pytest.raises(DataError, match=r"^train_dataset: input_ids: expected token ids, from 0 on, found -100"):
+        trainer(tmp_path, train_dataset=rows).train()
 
 
 @pytest.mark.parametrize("label", [2, -1])
@@ -169,6 +182,28 @@ def test_metrics_that_fail(tmp_path: Path) -> None:
         made.train()
 
 
+def test_metrics_that_are_more_than_numbers(tmp_path: Path) -> None:
+    values: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    values["max_steps"] = 1
+
+    def several(prediction: Any) -> dict[str, Any]:
+        return {"per_label": np.array([0.5, 0.25]), "more": {"matrix": torch.eye(2)}, "f1": np.float32(0.5)}
+
+    made = trainer(tmp_path, compute_metrics=several, **values)
+    made.train()
+    log = json.loads((tmp_path / "checkpoint-1" / "trainer_state.json").read_text())["log_history"]
+    (found,) = (entry for entry in log if "eval_f1" in entry)
+    assert found["eval_per_label"] == [0.5, 0.25]
+    assert found["eval_more"] == {"matrix": [[1.0, 0.0], [0.0, 1.0]]}
+    with pytest.raises(ConfigError, match="metric_for_best_model='per_label': expected a number, found a list"):
+        trainer(tmp_path, compute_metrics=several, metric_for_best_model="per_label", **values).train()
+
+    made = trainer(tmp_path, compute_metrics=lambda prediction: {"kinds": {1, 2}}, **values)
+    with pytest.raises(ConfigError, match=r"\(<lambda>, .*\): .* cannot hold 'kinds': Object of type set"):
+        made.train()
+    assert made.evaluate()["eval_kinds"] == {1, 2}, "nothing is saved there"
+
+
 def test_scores_that_are_not_numbers(tmp_path: Path) -> None:
     made = trainer(tmp_path)
     torch.nn.init.constant_(made.model.classifier.bias, float("nan"))
@@ -193,6 +228,49 @@ def test_label_smoothing_of_numbers_is_refused(tmp_path: Path) -> None:
     several = tokenized().remove_columns("label").add_column("labels", [[0.0, 1.0]] * 64)
     with pytest.raises(ConfigError, match="label_smoothing_factor is for whole numbers as labels"):
         trainer(tmp_path, train_dataset=several, label_smoothing_factor=0.1).train()
+
+
+def test_label_smoothing_that_a_loss_function_passes_by_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        return torch.nn.functional.cross_entropy(outputs.logits, labels)
+
+    class Own(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
+            """May use both."""
+
+    made = trainer(tmp_path, compute_loss_func=loss, label_smoothing_factor=0.1)
+    assert made.label_smoother is None
+    assert "label_smoothing_factor is not used: compute_loss_func gives the loss." in caplog.text
+    caplog.clear()
+    own = Own(classifier(), arguments(tmp_path, label_smoothing_factor=0.1), compute_loss_func=loss)
+    assert own.label_smoother is not None
+    assert "not used" not in caplog.text
+
+
+class Bare(torch.nn.Module):
+    """Knows nothing of activation checkpointing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+
+
+def test_activation_checkpointing_of_models_without_it(tmp_path: Path) -> None:
+    args = arguments(tmp_path, activation_checkpointing=True)
+    assert problems(model=Bare(), args=args) == [
+        "activation_checkpointing=True: Bare has no activation_checkpointing_enable."
+    ]
+    model = classifier()
+    model.supports_gradient_checkpointing = False
+    assert problems(model=model, args=args) == [
+        "activation_checkpointing=True: BertForSequenceClassification does not support activation checkpointing."
+    ]
+    args.activation_checkpointing_kwargs = "offload"
+    assert problems(model=classifier(), args=args) == [
+        "activation_checkpointing_kwargs: expected a dict, found 'offload'."
+    ]
 
 
 def test_output_that_cannot_be_written(tmp_path: Path) -> None:

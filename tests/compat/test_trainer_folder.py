@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import transformers
 
 from textune.compat import Trainer
 from textune.compat.trainer_checkpoints import remove_old_checkpoints
+from textune.compat.trainer_courses import Course, is_of_course
 from textune.errors import CheckpointError, ConfigError, OutputError
 from textune.lock import run_lock
 from textune.training import checkpoint as engine_checkpoints
@@ -163,6 +165,78 @@ def test_the_best_is_found_where_the_folder_is_now(tmp_path: Path) -> None:
     best = classifier()
     engine_checkpoints.load_weights(new / "checkpoint-2", best)
     assert_same(weights(resumed.model), weights(best), within=0)
+
+
+def test_the_best_is_none_of_an_earlier_training(tmp_path: Path) -> None:
+    make(tmp_path, save_steps=2, max_steps=2).train()
+    values: dict[str, Any] = {"load_best_model_at_end": True, "max_steps": 6, "save_steps": 3}
+    made = best_at(0.1, 0.9, 0.3, 0.4, 0.2, 0.5, folder=tmp_path, **values)
+    made.train()
+    assert (saved(tmp_path), made.state.best_global_step) == ([2, 3, 6], 2)
+    assert made.state.best_model_checkpoint is None
+
+
+def test_the_best_of_another_folder_is_not_mistaken(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    values: dict[str, Any] = {"load_best_model_at_end": True, "max_steps": 4}
+    stop_at(best_at(0.9, 0.1, folder=old, **values), 2)
+    make(new, max_steps=1).train()
+    moved = best_at(0.2, folder=new, **values)
+    moved.add_callback(EndsBehind(3))
+    moved.train(resume_from_checkpoint=str(old / "checkpoint-2"))
+    assert saved(new) == [1, 3]
+    resumed = best_at(0.3, folder=new, **values)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.best_model_checkpoint == str(old / "checkpoint-1")
+
+
+@pytest.mark.parametrize("name", ["score", "own_loss"])
+def test_an_evaluation_that_is_no_number_is_never_the_best(tmp_path: Path, name: str) -> None:
+    class Forgets(transformers.TrainerCallback):  # type: ignore[misc]
+        """As if the state came from a checkpoint of which NaN was the best."""
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **values: Any) -> None:
+            if state.global_step == 2:
+                state.best_metric = math.nan
+
+    given = iter([math.nan, math.nan, 0.5, 0.6, math.nan])
+    made = make(
+        tmp_path,
+        compute_metrics=lambda prediction: {name: next(given)},
+        callbacks=[Forgets()],
+        metric_for_best_model=name,
+        load_best_model_at_end=True,
+        eval_strategy="steps",
+        eval_steps=1,
+        max_steps=5,
+    )
+    made.train()
+    step, best = (4, 0.6) if name == "score" else (3, 0.5)
+    assert (made.state.best_global_step, made.state.best_metric) == (step, best)
+    assert made.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{step}")
+
+
+def test_evaluations_that_are_no_numbers_stop_early(tmp_path: Path) -> None:
+    made = best_at(math.nan, math.nan, math.nan, folder=tmp_path)
+    made.add_callback(transformers.EarlyStoppingCallback(early_stopping_patience=2))
+    assert made.train().global_step == 3
+
+
+def test_the_best_is_saved_without_a_metric_named(tmp_path: Path) -> None:
+    made = make(tmp_path, save_strategy="best", eval_strategy="steps", eval_steps=3)
+    made.train()
+    assert saved(tmp_path)[-1:] == [made.state.best_global_step]
+
+
+def test_which_checkpoints_are_of_a_course(tmp_path: Path) -> None:
+    for step, course, began in ((1, 1, 0), (2, 1, 0), (4, 1, 0), (3, 2, 2)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "progress.json").write_text(json.dumps({"course": course, "began": began}))
+    (tmp_path / "checkpoint-5").mkdir()  # another program's
+    expected = {Course(1): {1, 2, 4}, Course(2, 2): {1, 2, 3}, Course(3, 3): {1, 2, 3}, Course(3): set()}
+    for course, steps in expected.items():
+        assert {step for step in range(7) if is_of_course(tmp_path / f"checkpoint-{step}", course)} == steps
 
 
 def test_a_damaged_best_is_said_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -114,10 +114,24 @@ class NewStyle(OldStyle):
         return super().compute_loss(model, inputs, return_outputs)
 
 
-@pytest.mark.parametrize("loss", ["model", "summed", "averaged", "OldStyle", "NewStyle"])
+class Scaled(Trainer):
+    """Divides by the rows of a step itself, and says so."""
+
+    loss_is_scaled_for_ga = True
+
+    def compute_loss(  # type: ignore[override]
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / 8
+        return (loss, outputs) if return_outputs else loss
+
+
+@pytest.mark.parametrize("loss", ["model", "summed", "averaged", "OldStyle", "NewStyle", "Scaled"])
 def test_accumulation_never_multiplies_loss_or_gradient(tmp_path: Path, loss: str) -> None:
     """8 x 1 = 2 x 4, also for 20 rows, whose last step is smaller, whether a loss divides by the number or not."""
-    kind = {"OldStyle": OldStyle, "NewStyle": NewStyle}.get(loss, Trainer)
+    kind = {"OldStyle": OldStyle, "NewStyle": NewStyle, "Scaled": Scaled}.get(loss, Trainer)
     function = {"summed": summed, "averaged": averaged}.get(loss)
     found = []
     for size, passes in ((8, 1), (2, 4)):
@@ -130,6 +144,37 @@ def test_accumulation_never_multiplies_loss_or_gradient(tmp_path: Path, loss: st
     assert_same(weights(found[1].model), weights(found[0].model), within=1e-6)
     evaluated = [made.evaluate()["eval_loss"] for made in found]
     assert evaluated[0] == pytest.approx(evaluated[1], rel=1e-5)
+
+
+def test_a_scaled_loss_is_told_the_number_of_the_whole_step(tmp_path: Path) -> None:
+    told = []
+
+    def function(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        told.append(int(num_items_in_batch))
+        return summed(outputs, labels, num_items_in_batch)
+
+    class Says(Trainer):
+        loss_is_scaled_for_ga: bool | None = None
+
+    found = []
+    for scaled in (None, True):
+        Says.loss_is_scaled_for_ga = scaled
+        given = arguments(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, num_train_epochs=1)
+        made = Says(Linear(), given, train_dataset=points(), compute_loss_func=function)
+        made.train()
+        found.append(losses(made))
+    assert told == [4, 4, 4, 4, 4, 8, 8, 8, 8, 4]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    Says.loss_is_scaled_for_ga = True
+    rows = list(tokenized().remove_columns("text").select([0] * 64))
+    args = arguments(tmp_path, max_steps=2, gradient_accumulation_steps=2)
+    found = []
+    for kind in (Trainer, Says):
+        made = kind(classifier(), args, train_dataset=rows)
+        made.train()
+        assert made.training_path == "general"
+        found.append(losses(made))
+    assert found[0] == found[1], "the loss of a classifier of transformers is a mean, whatever is said"
 
 
 def test_accumulation_of_texts(tmp_path: Path) -> None:
@@ -226,6 +271,9 @@ def test_an_override_that_nobody_calls_is_refused(tmp_path: Path) -> None:
         def store_flos(self) -> None:
             """Of transformers 5."""
 
+        def _prepare_context_parallel_inputs(self, model: Any, inputs: Any) -> Any:
+            """textune's has it too, for copies of methods that call it."""
+
         def helper(self) -> None:
             """The script's own."""
 
@@ -233,8 +281,55 @@ def test_an_override_that_nobody_calls_is_refused(tmp_path: Path) -> None:
         Own(Linear(), arguments(tmp_path), train_dataset=points())
     assert caught.value.problems == [
         f"Own overrides {name}, which textune's Trainer does not call."
-        for name in ("_save", "prediction_loop", "store_flos")
+        for name in ("_prepare_context_parallel_inputs", "_save", "prediction_loop", "store_flos")
     ]
+
+
+def test_a_method_that_is_assigned_to_the_class_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Trainer.compute_loss
+    called = []
+
+    def mine(self: Any, *values: Any, **options: Any) -> Any:
+        called.append(self)
+        return usual(self, *values, **options)
+
+    monkeypatch.setattr(Trainer, "compute_loss", mine)
+    made = trainer(tmp_path, max_steps=2)
+    made.train()
+    assert made.training_path == "general"
+    assert called == [made, made]
+    monkeypatch.setattr(Trainer, "store_flos", mine, raising=False)
+    with pytest.raises(ConfigError, match="Trainer overrides store_flos, which textune's Trainer does not call"):
+        trainer(tmp_path)
+
+
+def test_operations_of_a_batch(tmp_path: Path) -> None:
+    asked = []
+
+    class Own(Trainer):
+        def floating_point_ops(self, inputs: Any) -> int:
+            asked.append(inputs["input_ids"].numel())
+            return asked[-1]
+
+    batch = {"input_ids": torch.zeros(2, 7, dtype=torch.long)}
+    theirs = transformers.Trainer(classifier(), their_arguments(tmp_path))
+    made = trainer(tmp_path, max_steps=1)
+    assert made.floating_point_ops(batch) == theirs.floating_point_ops(batch) > 0
+    assert made.floating_point_ops({}) == theirs.floating_point_ops({}) == 0
+    assert Trainer(Linear(), arguments(tmp_path)).floating_point_ops(batch) == 0
+    made.train()
+    tokens = 6 * made.model.num_parameters(exclude_embeddings=True)
+    assert made.state.total_flos > 0 and made.state.total_flos % tokens == 0
+    own = Own(
+        classifier(),
+        arguments(tmp_path, max_steps=3, gradient_accumulation_steps=2),
+        train_dataset=tokenized(),
+        processing_class=tiny_tokenizer(),
+    )
+    own.train()
+    assert own.training_path == "general"
+    assert len(asked) == 6
+    assert own.state.total_flos == sum(asked)
 
 
 def keeping_a_column(kind: Any) -> Any:
@@ -374,7 +469,49 @@ class Copied(Trainer):
         return loss.detach()
 
 
-@pytest.mark.parametrize("kind", [OfTransformers4, Copied])
+class CopiedFromTransformers4(Trainer):
+    """As scripts with FGM or PGD have it, between two backward passes."""
+
+    def training_step(self, model: Any, inputs: Any) -> Any:  # type: ignore[override]
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        with self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs)
+        if self.args.n_gpu > 1:
+            loss = loss.mean()
+        if self.args.gradient_accumulation_steps > 1 and not self.deepspeed:
+            loss = loss / self.args.gradient_accumulation_steps
+        if self.do_grad_scaling:
+            self.scaler.scale(loss).backward()
+        elif self.use_apex or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            raise AssertionError("never")
+        else:
+            loss.backward()
+        return loss.detach()
+
+
+class CopiedFromTransformers5(Trainer):
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        cp_context, inputs = self._prepare_context_parallel_inputs(model, inputs)
+        with cp_context():
+            model.train()
+            inputs = self._prepare_inputs(inputs)
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            kwargs = {"retain_graph": True}
+            if self.loss_is_scaled_for_ga is not None:
+                loss_is_scaled_for_ga = self.loss_is_scaled_for_ga
+            else:
+                loss_is_scaled_for_ga = (
+                    self.model_accepts_loss_kwargs and num_items_in_batch is not None
+                ) or self.compute_loss_func is not None
+            if not loss_is_scaled_for_ga:
+                loss = loss / self.current_gradient_accumulation_steps
+            self.accelerator.backward(loss, **kwargs)
+            return loss.detach()
+
+
+@pytest.mark.parametrize("kind", [OfTransformers4, Copied, CopiedFromTransformers4, CopiedFromTransformers5])
 def test_methods_written_for_transformers(tmp_path: Path, kind: type[Trainer]) -> None:
     found, expected = (train_on(tmp_path, points(), kind=kind) for kind in (kind, Trainer))
     np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-6)
@@ -401,6 +538,11 @@ def test_what_scripts_ask_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert accelerator.prepare(made.model) is made.model
     assert accelerator.prepare(1, 2) == (1, 2)
     assert accelerator.state.num_processes == 1
+    assert accelerator.pad_across_processes(made.model.layer.weight, dim=1, pad_index=-100) is made.model.layer.weight
+    assert (made.hp_search_backend, made.deepspeed) == (None, None)
+    assert made.tokenizer is made.processing_class is None
+    made.tokenizer = tokenizer = tiny_tokenizer()
+    assert made.processing_class is tokenizer
     capsys.readouterr()
     accelerator.print("said", end="")
     assert capsys.readouterr().out == "said"

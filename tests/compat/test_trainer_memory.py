@@ -26,6 +26,8 @@ def short_of_memory(model: Any, limit: int) -> list[int]:
             if len(logits) > limit:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
 
+    # With a stranger's hook the model would run padded, and dropout's masks would depend on the width of a batch.
+    look.__module__ = "torch"
     model.get_submodule("classifier").register_forward_hook(look)
     return tried
 
@@ -93,3 +95,37 @@ def test_without_it_a_script_gets_the_error_itself(tmp_path: Path) -> None:
     short_of_memory(model, 4)
     with pytest.raises(torch.OutOfMemoryError):
         trainer(tmp_path, model=model, max_steps=1).train()
+
+
+def test_which_layers_compute_their_activations_again(tmp_path: Path) -> None:
+    model = classifier()
+    options = {"every_n_layers": 2, "offload": False, "use_reentrant": False}
+    found = trainer(
+        tmp_path, model=model, max_steps=2, activation_checkpointing=True, activation_checkpointing_kwargs=options
+    )
+    assert [layer.gradient_checkpointing for layer in model.bert.encoder.layer] == [True, False]
+    assert options == {"every_n_layers": 2, "offload": False, "use_reentrant": False}, "the script's own stays"
+    expected = trainer(tmp_path, max_steps=2)
+    for made in (found, expected):
+        made.train()
+        assert made.training_path == "text"
+    assert_same(weights(model), weights(expected.model), within=1e-6)
+
+
+class OlderName(torch.nn.Module):
+    """A model of no library, which knows the method as it was called before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.given: list[dict[str, Any]] = []
+
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        self.given.append(options)
+
+
+def test_models_that_know_activation_checkpointing_by_its_older_name(tmp_path: Path) -> None:
+    model = OlderName()
+    for given in (None, {"use_reentrant": True}, {"offload": True}):
+        Trainer(model, arguments(tmp_path, gradient_checkpointing=True, gradient_checkpointing_kwargs=given))
+    assert model.given == [{}, {"gradient_checkpointing_kwargs": {"use_reentrant": True}}, {"offload": True}]

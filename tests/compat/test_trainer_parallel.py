@@ -77,6 +77,7 @@ def test_one_process_writes_and_all_know(two: Any) -> None:
     assert [report["zero"] for report in reports] == [[True, True, 0], [False, False, 1]]
     assert [report["found"] for report in reports] == [False, True]
     assert [report["gathered"] for report in reports] == [[0, 1]] * 2
+    assert [report["padded"] for report in reports] == [[[0, -100]] * 2, [[1, 1]] * 2]
     assert [report["stopped"] for report in reports] == [2, 2]
 
 
@@ -94,6 +95,7 @@ def test_what_a_mean_is_a_mean_over(two: Any, tmp_path: Path) -> None:
     """The labels that count lie unevenly: with `average_tokens_across_devices` each counts alike."""
     _, reports, _ = two
     one = on_points(tmp_path, points(without_label=3), batch_size=18, max_steps=1)
-    assert_as_in_one(two, "average-True", one)
+    for name in ("average-True", "scaled"):
+        assert_as_in_one(two, name, one)
     norms = [report["average-False"]["norms"] for report in reports]
     assert norms[0] == norms[1] != reports[0]["average-True"]["norms"]

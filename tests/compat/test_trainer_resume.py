@@ -226,6 +226,20 @@ def test_a_named_checkpoint(tmp_path: Path) -> None:
         make(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
 
 
+def test_the_speed_of_a_resumed_run_counts_its_own_tokens(tmp_path: Path) -> None:
+    values = {"include_tokens_per_second": True, "include_num_input_tokens_seen": "non_padding", "logging_steps": 1}
+    whole = make(tmp_path, **values)
+    whole.train()
+    resumed = make(tmp_path, **values)
+    metrics = resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6")).metrics
+    seen = {entry["step"]: entry["num_input_tokens_seen"] for entry in whole.state.log_history if "loss" in entry}
+    assert resumed.state.num_input_tokens_seen == seen[8]
+    own = seen[8] - seen[6]
+    assert metrics["train_tokens_per_second"] * metrics["train_runtime"] == pytest.approx(own, rel=0.05)
+    entry = [entry for entry in resumed.state.log_history if "loss" in entry][-1]
+    assert entry["train_tokens_per_second"] * entry["train_runtime"] == pytest.approx(own, rel=0.05)
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -240,7 +254,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert resumed.state.global_step == 8
 
 
-def test_callbacks_keep_their_state(tmp_path: Path) -> None:
+def test_callbacks_keep_their_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     values = {"metric_for_best_model": "score", "compute_metrics": lambda prediction: {"score": 1.0}}
     values |= {"eval_strategy": "steps", "eval_steps": 1}
     made = make(tmp_path, stop=4, **values)
@@ -261,7 +275,31 @@ def test_callbacks_keep_their_state(tmp_path: Path) -> None:
         resumed.add_callback(Look())
         resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
         assert seen == [begin]
+        lost = "EarlyStoppingCallback begins anew, without what the checkpoint has of it (early_stopping_patience_count"
+        assert (lost in caplog.text) == (not asked)
     assert expected == 2
+
+
+def test_what_the_optimizer_keeps_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, stop=4).train()
+    folder = str(tmp_path / "checkpoint-3")
+    resumed = make(tmp_path, learning_rate=5e-3, weight_decay=0.1, optim="adamw_torch", adam_beta1=0.9)
+    resumed.train(resume_from_checkpoint=folder)
+    assert "learning_rate is 0.005; the checkpoint's 0.001 is used" in caplog.text
+    assert "weight_decay is 0.1; the checkpoint's 0.0 is used" in caplog.text
+    assert "adam_beta1" not in caplog.text
+    assert resumed.optimizer.param_groups[0]["weight_decay"] == 0.0
+    assert resumed.lr_scheduler.base_lrs == [1e-3, 1e-3]
+    with pytest.raises(ConfigError, match="optim is 'sgd', the checkpoint was made with 'adamw_torch_fused'"):
+        make(tmp_path, optim="sgd").train(resume_from_checkpoint=folder)
+    caplog.clear()
+    values: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    for rate, asked in ((1e-3, None), (7.0, str(tmp_path / "own" / "checkpoint-2"))):
+        model = classifier()
+        optimizers = (OldAdamW(model.parameters()), None)
+        own = trainer(tmp_path / "own", model=model, optimizers=optimizers, learning_rate=rate, **values)
+        own.train(resume_from_checkpoint=asked)
+    assert "is used" not in caplog.text
 
 
 class OldAdamW(torch.optim.Optimizer):
@@ -394,6 +432,11 @@ def test_what_cannot_be_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seed is 7, the checkpoint was made with 42") as caught:
         make(tmp_path / "other", seed=7, per_device_train_batch_size=4).train(resume_from_checkpoint=True)
     assert len(caught.value.problems) == 2
+
+    lengths = {"train_sampling_strategy": "group_by_length"}
+    make(tmp_path / "lengths", stop=4, **lengths).train()
+    with pytest.raises(ConfigError, match="length_column_name is 'size', the checkpoint was made with 'length'"):
+        make(tmp_path / "lengths", length_column_name="size", **lengths).train(resume_from_checkpoint=True)
 
     foreign = tmp_path / "foreign"
     shutil.copytree(tmp_path / "other" / "checkpoint-3", foreign)

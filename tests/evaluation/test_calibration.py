@@ -118,6 +118,10 @@ def test_temperature_of_several_labels() -> None:
         ([[1, 0], [0, 1]], [1, 1], SINGLE, "all rows have the same label"),
         ([[1, 1], [0, 1]], [[1, 0], [1, 0]], MULTI, "all rows have the same label"),
         ([[1, 0], [0, 1]], [0, 1], SINGLE, "the model is right on all rows"),
+        ([[5, 0], [0, 5]], [0, 1], SINGLE, "the model is right on all rows"),
+        ([[10, 0], [0, 10]], [0, 1], SINGLE, "the model is right on all rows"),
+        ([[5, -5], [-5, 5]], [[1, 0], [0, 1]], MULTI, "the model is right on all rows"),
+        ([[200, -200], [-200, 200]], [[1, 0], [0, 1]], MULTI, "the model is right on all rows"),
         ([[1, 0], [0, 1]], [1, 0], SINGLE, "the model's scores tell nothing"),
     ],
 )

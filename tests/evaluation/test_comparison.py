@@ -9,8 +9,10 @@ import pytest
 from textune.evaluation.comparison import (
     Candidate,
     Comparison,
+    Difference,
     compare,
     mcnemar,
+    p_text,
     row_variance,
     seed_variance,
     verdict,
@@ -69,7 +71,7 @@ def test_a_clear_difference() -> None:
     assert difference.value == pytest.approx(figures[1].value - figures[0].value)
     assert difference.interval is not None
     assert 0 < difference.interval.low < difference.value < difference.interval.high
-    assert difference.p_value < 1e-6
+    assert difference.p_value is not None and difference.p_value < 1e-6
     assert comparison.mcnemar[0] is not None and comparison.mcnemar[0].p_value < 1e-6
     assert figures[0].interval == wilson(round(figures[0].value * 400), 400)
     assert figures[0].deviation is None
@@ -112,6 +114,68 @@ def test_equal_predictions() -> None:
     comparison = compare(sides, ["accuracy"])
     assert comparison.differences["accuracy"][0].p_value == 1.0
     assert verdict(comparison, "accuracy", 1) == "A and B have the same accuracy: they predict alike on every row."
+
+
+def sides_of(labels: npt.NDArray[Any], *predictions: npt.NDArray[Any], num_labels: int = 2) -> list[Candidate]:
+    """Candidates A, B and so on of one model each."""
+    named = zip("ABCD", predictions, strict=False)
+    return [Candidate(name, (Outcome(labels, made, num_labels),)) for name, made in named]
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "certainty"),
+    [(4, "which is within noise (McNemar's p = 0.12)"), (40, "more than noise explains (McNemar's p < 0.001)")],
+)
+def test_one_right_and_the_other_wrong_on_all_rows(num_rows: int, certainty: str) -> None:
+    """The accuracies differ alike in every resample, so that nothing but McNemar's test tells how surely."""
+    labels = np.arange(num_rows) % 2
+    comparison = compare(sides_of(labels, labels, 1 - labels), ["accuracy"])
+    difference, test = comparison.differences["accuracy"][0], comparison.mcnemar[0]
+    assert test is not None
+    assert difference == Difference(-1.0, None, test.p_value)
+    assert verdict(comparison, "accuracy", 1) == (
+        "B is worse than A by 100.0 points of accuracy (no interval: it is the same whichever of these rows are "
+        f"drawn), {certainty}."
+    )
+
+
+def test_a_constant_difference_of_another_metric_has_no_p_value() -> None:
+    labels = labels_of(60)
+    comparison = compare(sides_of(labels, labels, 1 - labels), ["f1"])
+    assert comparison.differences["f1"][0] == Difference(-1.0, None, None)
+    assert verdict(comparison, "f1", 1) == (
+        "B is worse than A by 100.0 points of f1 (no interval, no p-value: it is the same whichever of these rows are "
+        "drawn)."
+    )
+    assert comparison.as_json()["metrics"]["f1"]["differences"][0]["p_value"] is None
+    assert p_text(None) == "no p-value"
+
+
+def test_a_constant_difference_between_seeds_has_no_p_value() -> None:
+    labels = labels_of(50)
+    sides = [Candidate(name, (Outcome(labels, made, 2),) * 2) for name, made in (("A", labels), ("B", 1 - labels))]
+    comparison = compare(sides, ["accuracy"])
+    assert comparison.differences["accuracy"][0].p_value is None
+    assert "by 100.0 points of accuracy (no interval, no p-value" in verdict(comparison, "accuracy", 1)
+
+
+def test_equal_figures_of_different_predictions() -> None:
+    """Both are wrong on every row, each in its own way."""
+    labels = np.arange(30) % 3
+    comparison = compare(sides_of(labels, (labels + 1) % 3, (labels + 2) % 3, num_labels=3), ["accuracy"])
+    assert comparison.differences["accuracy"][0] == Difference(0.0, None, 1.0)
+    assert verdict(comparison, "accuracy", 1) == "A and B have the same accuracy on these rows, whichever are drawn."
+
+
+def test_equal_figures_that_other_rows_would_change() -> None:
+    labels = np.ones(40, np.int64)
+    first, second = labels.copy(), labels.copy()
+    first[:5], second[5:10] = 0, 0
+    comparison = compare(sides_of(labels, first, second), ["accuracy"])
+    assert comparison.differences["accuracy"][0].p_value == pytest.approx(1.0)
+    text = verdict(comparison, "accuracy", 1)
+    assert text.startswith("A and B have the same accuracy on these rows (95 % interval -")
+    assert text.endswith(" of the difference).")
 
 
 def test_one_row_tells_no_difference() -> None:
@@ -198,6 +262,32 @@ def test_p_values_of_several_are_adjusted() -> None:
     smaller, larger = sorted(difference.p_value for difference in both.differences["accuracy"])
     assert smaller == pytest.approx(2 * min(alone), rel=0.35)
     assert larger == pytest.approx(max(smaller, max(alone)), rel=0.35)
+
+
+def test_mcnemar_of_several_is_adjusted() -> None:
+    labels = np.ones(40, np.int64)
+    worse, worst = (np.where(np.arange(40) < wrong, 0, 1) for wrong in (5, 8))
+    tests = compare(sides_of(labels, labels, worse, worst), ["accuracy"]).mcnemar
+    assert [test and test.p_value for test in tests] == pytest.approx([0.5**4, 2 * 0.5**7])
+
+
+def test_a_difference_without_p_value_counts_among_several() -> None:
+    labels = labels_of(40)
+    comparison = compare(sides_of(labels, labels, 1 - labels, model(labels, 0.9, 1).predictions), ["f1"])
+    (alone,) = compare(sides_of(labels, labels, model(labels, 0.9, 1).predictions), ["f1"]).differences["f1"]
+    constant, other = comparison.differences["f1"]
+    assert constant.p_value is None
+    assert other.p_value is not None and alone.p_value is not None
+    assert other.p_value == pytest.approx(2 * alone.p_value, rel=0.35)
+
+
+def test_notes_say_what_was_trained_once() -> None:
+    labels = labels_of(20)
+    sides = sides_of(labels, labels, 1 - labels)
+    folds = Candidate("C", sides[0].outcomes, cross_validated=True)
+    notes = compare([*sides, folds], ["accuracy"]).notes
+    once = [note.partition(":")[0] for note in notes[:2]]
+    assert once == ["one training each of A, B", "one cross-validation each of C"]
 
 
 def test_undefined_metrics_are_left_out() -> None:

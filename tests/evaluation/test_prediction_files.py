@@ -28,7 +28,14 @@ def write(path: Path, **columns: Sequence[Any]) -> str:
     return str(path)
 
 
-def make_run(folder: Path, *, labels: Sequence[str] = "abab", names: Sequence[str] = ("a", "b"), **splits: Any) -> str:
+def make_run(
+    folder: Path,
+    *,
+    labels: Sequence[Any] = "abab",
+    names: Sequence[str] = ("a", "b"),
+    problem_type: str = "single_label_classification",
+    **splits: Any,
+) -> str:
     """A finished run with these predictions of each split, as its files have them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     run = Run.create(folder, overwrite=False, config=Config())
@@ -40,7 +47,7 @@ def make_run(folder: Path, *, labels: Sequence[str] = "abab", names: Sequence[st
         "label_separator": None,
         "label_names": list(names),
         "notes": [],
-        "problem_type": "single_label_classification",
+        "problem_type": problem_type,
     }
     run.write("data.json", {"schema": schema})
     summary: dict[str, Any] = {"selected": {"split": "validation"}, "training": {}}
@@ -154,6 +161,112 @@ def test_scores_in_place_of_predictions(tmp_path: Path) -> None:
     assert predictions_of(read_rivals([run, file]))[1] == [0, 1, 1, 0], "the run knows the labels"
 
 
+SEVERAL: dict[str, Any] = {
+    "labels": [["a", "b"], ["c"], [], ["a"]],
+    "names": ("a", "b", "c"),
+    "problem_type": "multi_label_classification",
+}
+SCORES_OF_SEVERAL = {"score_c": [0.1, 0.8, 0.3, 0.7], "score_a": [0.9, 0.1, 0.2, 0.6], "score_b": [0.5, 0.2, 0.1, 0.1]}
+DECIDED_OF_SEVERAL = [[1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 1]]
+
+
+def test_scores_of_several_labels(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", **SEVERAL, validation=SEVERAL["labels"])
+    file = write(tmp_path / "s.csv", id=[1, 2, 3, 4], **SCORES_OF_SEVERAL)
+    assert predictions_of(read_rivals([run, file]))[1] == DECIDED_OF_SEVERAL, "as many labels as have at least one half"
+
+
+def test_scores_of_several_labels_without_a_run(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.jsonl", id=[1, 2, 3, 4], label=SEVERAL["labels"], prediction=SEVERAL["labels"])
+    second = write(tmp_path / "2.csv", id=[1, 2, 3, 4], **SCORES_OF_SEVERAL)
+    rivals = read_rivals([first, second])
+    assert rivals.label_set.names == ("c", "a", "b"), "the scores have them in this order"
+    assert predictions_of(rivals)[1] == [[row[2], *row[:2]] for row in DECIDED_OF_SEVERAL]
+
+
+def test_logits_of_several_labels(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", **SEVERAL, validation=SEVERAL["labels"])
+    file = write(tmp_path / "s.csv", id=[1, 2, 3, 4], **{**SCORES_OF_SEVERAL, "score_a": [3.5, -2, 0.1, 1]})
+    with pytest.raises(DataError, match=r"expected scores from 0 to 1, .* found 3\.5\."):
+        read_rivals([run, file])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("a", "expected a column score_NAME for each label; there is none for 'b'."),
+        ("abc", "the scored label 'c' is none of the labels 'a', 'b'."),
+    ],
+)
+def test_scores_of_other_labels(tmp_path: Path, names: str, words: str) -> None:
+    scores = {f"score_{name}": [0.1, 0.2, 0.3, 0.4] for name in names}
+    file = write(tmp_path / "s.csv", **{"id": [1, 2, 3, 4], **scores})
+    with pytest.raises(DataError) as caught:
+        read_rivals([make_run(tmp_path / "run", validation="aabb"), file])
+    assert words in caught.value.message
+
+
+def test_scores_where_numbers_are_predicted(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.csv", id=[1, 2], label=[0.5, 2], prediction=[0.25, 1])
+    second = write(tmp_path / "2.csv", id=[1, 2], score_a=[0.5, 2])
+    with pytest.raises(DataError, match="expected a column 'prediction' with the numbers of a regression"):
+        read_rivals([first, second])
+
+
+def test_booleans_are_spelled_as_labels_are(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", labels=["false", "true"] * 2, names=("false", "true"), validation=["true"] * 4)
+    file = write(tmp_path / "s.jsonl", id=[1, 2, 3, 4], label=[False, True] * 2, prediction=[True, True, False, False])
+    assert predictions_of(read_rivals([run, file]))[1] == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"label": [0, 1, 2, 0], "prediction": [1, 1, 2, 1]}, [1, 1, 2, 1]),
+        ({"label": [1, 2, 3, 1], "prediction": [1, 1, 2, 1]}, [0, 0, 1, 0]),
+        ({"prediction": [1, 1, 2, 1]}, [0, 0, 1, 0]),
+        ({"prediction": [0, 1, 2, 1]}, [0, 1, 2, 1]),
+        ({"label": [1, 2, 3, 1], "prediction": [0, 1, 2, 1]}, None),
+    ],
+)
+def test_class_ids_or_names_that_are_numbers(
+    tmp_path: Path, columns: dict[str, Any], expected: list[int] | None
+) -> None:
+    """A file has the one or the other throughout."""
+    run = make_run(tmp_path / "run", labels="1231", names=("1", "2", "3"), validation="1111")
+    file = write(tmp_path / "s.csv", **{"id": [1, 2, 3, 4], **columns})
+    if expected is None:
+        with pytest.raises(DataError, match="the prediction '0' is none of the labels '1', '2', '3'"):
+            read_rivals([run, file])
+    else:
+        assert predictions_of(read_rivals([run, file]))[1] == expected
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"label": list("abab"), "prediction": [1, 1, 0, 0]},
+        {"label": [0, 1, 0, 1], "prediction": list("bbaa")},
+        {"score_0": [0.1, 0.2, 0.8, 0.9], "score_1": [0.9, 0.8, 0.2, 0.1]},
+        {"label": [0, 1, 0, 1], "score_b": [0.9, 0.8, 0.2, 0.1], "score_a": [0.1, 0.2, 0.8, 0.9]},
+    ],
+)
+def test_class_ids_beside_names(tmp_path: Path, columns: dict[str, Any]) -> None:
+    run = make_run(tmp_path / "run", validation="aabb")
+    file = write(tmp_path / "s.csv", **{"id": [1, 2, 3, 4], **columns})
+    assert predictions_of(read_rivals([run, file]))[1] == [1, 1, 0, 0]
+
+
+def test_class_ids_as_labels_of_scores_alone(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.csv", id=[1, 2], label=[0, 1], score_no=[0.6, 0.4], score_yes=[0.4, 0.6])
+    second = write(tmp_path / "2.csv", id=[1, 2], label=[0, 1], prediction=["yes", "no"])
+    third = write(tmp_path / "3.csv", id=[1, 2], label=["no", "yes"], prediction=[1, 1])
+    rivals = read_rivals([first, second, third])
+    assert rivals.label_set.names == ("no", "yes")
+    assert rivals.candidates[0].outcomes[0].labels.tolist() == [0, 1]
+    assert predictions_of(rivals) == [[0, 1], [1, 0], [1, 1]]
+
+
 def test_class_ids_in_place_of_names(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", validation="aabb")
     file = write(tmp_path / "s.jsonl", id=[1, 2, 3, 4], label=[0, 1, 0, 1], prediction=[1, 1, 0, 0])
@@ -184,6 +297,32 @@ def test_files_with_several_labels(tmp_path: Path) -> None:
     rivals = read_rivals([first, second])
     assert rivals.label_set.names == ("a", "b")
     assert predictions_of(rivals) == [[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]]
+
+
+def test_files_of_text_with_several_labels(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.csv", id=[1, 2, 3], label=["a|b", "b", ""], prediction=["a", "b", ""])
+    second = write(tmp_path / "2.csv", id=[1, 2, 3], label=["a|b", "b", ""], prediction=["b|a", "", "b"])
+    rivals = read_rivals([first, second])
+    assert rivals.label_set.problem_type == "multi_label_classification"
+    assert rivals.label_set.names == ("a", "b")
+    assert predictions_of(rivals) == [[[1, 0], [0, 1], [0, 0]], [[1, 1], [0, 0], [0, 1]]]
+
+
+def test_names_with_the_separator_are_single_labels(tmp_path: Path) -> None:
+    labels = ["sport|golf", "sport|tennis", "music"]
+    files = [write(tmp_path / name, id=[1, 2, 3], label=labels, prediction=labels) for name in ("1.csv", "2.csv")]
+    rivals = read_rivals(files)
+    assert rivals.label_set.problem_type == "single_label_classification"
+    assert rivals.label_set.names == ("music", "sport|golf", "sport|tennis")
+
+
+def test_predictions_out_of_fold_are_those_of_a_cross_validation(tmp_path: Path) -> None:
+    sources = [make_run(tmp_path / name, out_of_fold="abab", test="aabb") for name in ("one", "two")]
+    run = Run(sources[0])
+    run.write("summary.json", run.summary | {"kind": "folds", "selected": {"split": "out_of_fold"}})
+    for split, cross_validated in (("out_of_fold", [True, False]), ("test", [False, False])):
+        candidates = read_rivals(sources, split=split).candidates
+        assert [candidate.cross_validated for candidate in candidates] == cross_validated, split
 
 
 def test_the_same_doubled_ids_in_the_same_order_are_the_same_rows(tmp_path: Path) -> None:
@@ -219,7 +358,8 @@ def test_rows_that_do_not_match(tmp_path: Path, columns: dict[str, Any], words: 
     [
         ({"ID": [1], "label": ["a"], "prediction": ["a"]}, "Did you mean 'ID'?"),
         ({"id": [1], "label": ["a"], "predicted": ["a"]}, "Did you mean 'predicted'?"),
-        ({"id": [1], "label": ["a"], "score_a": ["high"]}, "expected a number in every row of 'score_a'"),
+        ({"id": [1], "label": ["a"], "score_a": ["high"]}, "expected a number as 'score_a', found 'high'"),
+        ({"id": [1], "label": ["a"], "score_a": ["nan"]}, "expected a number as 'score_a', found 'nan'"),
     ],
 )
 def test_columns_that_are_missing(tmp_path: Path, columns: dict[str, Any], words: str) -> None:

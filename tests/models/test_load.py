@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from tiny import FAMILIES, make_tiny_model, tiny_tokenizer
 from transformers import AutoTokenizer, pipeline
 
-from textune.errors import CheckpointError, InputNotFoundError, StorageError, TextuneError
+from textune.errors import CheckpointError, ConfigError, InputNotFoundError, StorageError, TextuneError
 from textune.models.embeddings import TextEncoder
 from textune.models.load import (
+    CHECKPOINT_FILES,
     Classifier,
     check_folder,
     find_checkpoint,
@@ -101,6 +103,23 @@ def test_a_folder_that_may_not_be_looked_at_is_named(folder: Path, monkeypatch: 
 def test_a_file_is_no_checkpoint(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors' is a file, expected the folder"):
         find_checkpoint(str(folder / "model.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["starter", "FOLDER"])
+def test_a_revision_of_what_is_no_hub_model_is_refused(tiny_checkpoint: Path, name: str) -> None:
+    what = "the packaged checkpoint" if name == "starter" else "a folder"
+    with pytest.raises(ConfigError, match=rf"^model\.revision: .*' is {what} and no hub model; found 'v1'\."):
+        find_checkpoint(name.replace("FOLDER", str(tiny_checkpoint)), revision="v1")
+
+
+def test_a_checkpoint_has_the_files_of_its_tokenizer_and_neither_code_nor_pickles() -> None:
+    from transformers import AlbertTokenizer, BertTokenizer, BertweetTokenizer, PhobertTokenizer, RobertaTokenizer
+
+    kinds = (AlbertTokenizer, BertTokenizer, BertweetTokenizer, PhobertTokenizer, RobertaTokenizer)
+    names = {name for kind in kinds for name in kind.vocab_files_names.values()}
+    assert {"bpe.codes", "merges.txt", "vocab.txt"} < names
+    others = {"modeling.py", "pytorch_model.bin"}
+    assert {name for name in names | others if any(fnmatch(name, item) for item in CHECKPOINT_FILES)} == names
 
 
 def spoil_config(text: str) -> Callable[[Path], object]:
@@ -305,6 +324,46 @@ def test_global_generators_stay_as_they_were(tiny_checkpoint: Path, monkeypatch:
     assert torch.equal(torch.get_rng_state(), before)
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_before, strict=True))
     assert seeded == [], "the generators of accelerators belong to the user as well"
+
+
+# Padding tokens
+
+
+@pytest.mark.parametrize("stored", [None, 7])
+def test_a_decoder_reads_the_last_token_in_front_of_the_tokenizers_padding(tmp_path: Path, stored: int | None) -> None:
+    """What config.json says of it would let transformers refuse a batch, or read the padding."""
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    tokenizer = tiny_tokenizer("distilbert")
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=64,
+        bos_token_id=2,
+        eos_token_id=3,
+        pad_token_id=stored,
+        id2label={0: "no", 1: "yes"},
+        initializer_range=0.2,
+    )
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    told = () if stored is None else ("the padding token is the tokenizer's, id 0; config.json said 7",)
+    trained, begun = load_trained(tmp_path), classifier(tmp_path)
+    assert (trained.notes, begun.notes[1:]) == (told, told)
+    for loaded in (trained, begun):
+        for text, found in zip(TEXTS, scores(loaded), strict=True):
+            assert found == pytest.approx(scores(loaded, [text])[0], abs=1e-6)
+
+
+def test_an_encoder_counts_positions_as_in_its_pretraining(tiny_model_folder: ModelFolder, tmp_path: Path) -> None:
+    """From an id that need not be that of the tokenizer's padding token."""
+    copy = Path(shutil.copytree(tiny_model_folder("roberta"), tmp_path / "copy"))
+    edit_config(copy, pad_token_id=5)
+    loaded = classifier(copy)
+    assert loaded.model.config.pad_token_id == 5
+    assert len(loaded.notes) == 1, "nothing has changed of which to speak"
 
 
 # Heads of earlier trainings

@@ -97,10 +97,20 @@ def test_balanced_weights_are_those_of_scikit_learn(labels: list[int]) -> None:
 
 
 def test_balanced_weights_of_several_labels_are_negatives_per_positive() -> None:
+    """A label that all rows have, or none, counts as if one were otherwise."""
     labels = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]], np.float32)
     found = resolve_class_weights("balanced", labels, problem_type=MULTI_LABEL, num_labels=3)
     assert found is not None
-    assert found.tolist() == [3.0, 3.0, 0.0]
+    assert found.tolist() == [3.0, 3.0, 0.25]
+
+
+def test_a_label_that_all_rows_have_is_trained() -> None:
+    labels = np.ones((4, 1), np.float32)
+    weights = resolve_class_weights("balanced", labels, problem_type=MULTI_LABEL, num_labels=1)
+    logits = torch.zeros(4, 1, requires_grad=True)
+    Loss(MULTI_LABEL, class_weights=weights).sum(logits, torch.from_numpy(labels)).backward()
+    assert logits.grad is not None
+    assert (logits.grad < 0).all(), "a step down the gradient makes the label likelier"
 
 
 def test_weights_can_be_given_as_numbers_or_not_at_all() -> None:

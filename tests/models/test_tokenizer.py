@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import pytest
 import torch
-from tiny import FAMILIES, ROBERTA_LIKE, tiny_tokenizer
+from tiny import FAMILIES, ROBERTA_LIKE, make_tiny_model, tiny_tokenizer
 
 from textune.errors import CheckpointError, ConfigError
 from textune.models.load import Classifier, load_classifier
-from textune.models.tokenizer import load_tokenizer, max_tokens
+from textune.models.tokenizer import check_token_ids, load_tokenizer, max_tokens
 
 TEXTS = ["the film was good", "a very dull play .", "we left"]
 
@@ -82,6 +82,16 @@ def test_a_tokenizer_without_padding_token_is_refused(folder: Path) -> None:
     path.write_text(json.dumps(options))
     with pytest.raises(CheckpointError, match="has no padding token, which batches need"):
         load_tokenizer(folder)
+
+
+def test_each_token_id_needs_an_embedding() -> None:
+    model = make_tiny_model()
+    size = model.config.vocab_size
+    check_token_ids(model, size - 1, what="train")
+    message = f"^train: the tokenizer gave token id {size}; the model has {size} embeddings, for the ids 0 to"
+    with pytest.raises(CheckpointError, match=message) as caught:
+        check_token_ids(model, size, what="train")
+    assert "resize_token_embeddings" in str(caught.value.hint)
 
 
 def test_truncation_and_padding_that_were_saved_are_forgotten(folder: Path) -> None:

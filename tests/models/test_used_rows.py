@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import CanineConfig, CanineForSequenceClassification, PreTrainedModel
 
 from tests.tiny import make_tiny_model
+from textune.models.tokenizer import check_token_ids
 from textune.models.used_rows import UsedRows, used_rows
 
 USED = np.array([0, 1, 2, 5, 7, 11, 30])
@@ -121,3 +122,10 @@ def test_a_checkpoint_of_another_table_is_taken_as_it_is() -> None:
     assert (used.weight == 2.0).all()
     used.write_back()
     assert (model.get_input_embeddings().weight == 2.0).all()
+
+
+def test_an_architecture_that_hashes_characters_has_no_rows() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = CanineForSequenceClassification(CanineConfig(num_hash_buckets=64, **sizes))
+    assert used_rows(model, counts(100)) is None
+    check_token_ids(model, 0x10FFFF, what="train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +214,21 @@ def test_texts_that_changed_between_folds_are_refused(whole: Run, noisy: Path, t
     assert train(str(corrected), resume=folder, allow_changes=True, display=Display()).is_finished
 
 
+def test_labels_that_changed_between_folds_are_refused(whole: Run, noisy: Path, tmp_path: Path) -> None:
+    folder, corrected = tmp_path / "runs", tmp_path / "corrected.jsonl"
+    shutil.copytree(whole.path, folder)
+    (folder / "summary.json").unlink()
+    corrected.write_text(noisy.read_text().replace("good", "good good", 1))
+    fold = Run(folder / "fold-2")
+    table = fold.predictions("validation")
+    other = {"positive": "negative", "negative": "positive"}
+    labels = [other[table["label"][0].as_py()], *table["label"].to_pylist()[1:]]
+    fold.write_predictions("validation", table.set_column(1, "label", [labels]))
+    first = table["id"][0].as_py()
+    with pytest.raises(CheckpointError, match=rf"fold-2' .*: 1 of 4\d rows of validation .*, first id {first}\."):
+        train(str(corrected), resume=folder, allow_changes=True, display=Display())
+
+
 def test_own_validation_and_test_rows_stay_apart(
     begin: Begin, tiny_csv: Path, tiny_rows: list[dict[str, str]], tmp_path: Path
 ) -> None:
@@ -228,6 +244,9 @@ def test_own_validation_and_test_rows_stay_apart(
     last = Run(found.path / ALL_ROWS)
     assert found.summary["test"] == last.summary["test"]
     assert found.predictions("test").equals(last.predictions("test"))
+    analysis, of_last = (json.loads((run.path / "analysis.json").read_text()) for run in (found, last))
+    assert list(analysis) == ["out_of_fold", "validation", "test"]
+    assert all(analysis[split] == of_last[split] for split in ("validation", "test"))
 
 
 def test_several_labels_and_numbers(begin: Begin, tmp_path: Path) -> None:

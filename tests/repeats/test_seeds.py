@@ -153,6 +153,28 @@ def test_the_folder_can_be_compared_and_reported(whole: Run, tmp_path: Path) -> 
     assert all(run.path.name in text for run in whole.runs)
 
 
+def test_two_folders_of_seeds_are_compared_in_a_report_as_two_recipes(whole: Run, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(whole.path, tmp_path / "other"))
+    page, problems = write_report([whole.path, other], output=tmp_path / "page.html")
+    assert problems == []
+    text = page.read_text()
+    assert "whole and other have the same accuracy" in text
+    assert "seed-7 and" not in text and "better than" not in text and "note: one training" not in text
+    assert all(str(run.path) in text for run in (*whole.runs, *Run(other).runs))
+    (other / "seed-9" / "summary.json").unlink()
+    page, problems = write_report([whole.path, other], output=page, overwrite=True)
+    assert len(problems) == 1 and problems[0].startswith("This run has not finished")
+    assert f"note: {other}: left out, not finished: seed-9" in page.read_text()
+
+
+def test_a_report_says_what_is_missing_of_the_whole(whole: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole.path, tmp_path / "runs"))
+    (folder / "summary.json").unlink()
+    page, problems = write_report([folder])
+    assert problems == ["This run has not finished: it has no summary.json. What there is so far is shown."]
+    assert f"runs: {problems[0]}" in page.read_text()
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_interrupted_within_a_run(whole: Run, begin: Begin, tmp_path: Path, number: int) -> None:
     with pytest.raises(Interrupted) as caught:
@@ -248,6 +270,28 @@ def test_data_that_changed_between_seeds_are_refused(whole: Run, corrected: Path
     assert sum("changed: data, fingerprint" in text for text in said.said) == 1
 
 
+def test_labels_that_were_corrected_between_seeds_are_refused(
+    begin: Begin, tiny_csv: Path, tiny_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs"
+    test = write_json_lines(tmp_path / "test.jsonl", tiny_rows[:20])
+    before = begin(folder, seeds=2, epochs=1, test=str(test)).summary
+    write_json_lines(test, [{**tiny_rows[0], "label": "negative"}, *tiny_rows[1:20]])
+    expected = (
+        r"seed-7' was measured with other labels than there are now: 1 of 20 rows of test have another one, first"
+    )
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=expected):
+            train(resume=folder, seeds=3, allow_changes=True, display=Display())
+    assert Run(folder).summary == before
+    renamed = tmp_path / "renamed.csv"
+    renamed.write_text(tiny_csv.read_text().replace(",positive", ",praise"))
+    write_json_lines(test, [{**row, "label": row["label"].replace("positive", "praise")} for row in tiny_rows[:20]])
+    with pytest.raises(CheckpointError, match="seed-7' was trained for other labels than the data have now"):
+        train(str(renamed), resume=folder, seeds=3, allow_changes=True, display=Display())
+    assert [run.path.name for run in Run(folder).runs] == ["seed-7", "seed-8"]
+
+
 def test_a_model_that_changed_between_seeds_is_refused(whole: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder, other = tmp_path / "runs", tmp_path / "model"
     shutil.copytree(whole.path, folder)
@@ -290,6 +334,16 @@ def test_a_seed_that_diverges_is_marked_and_the_others_go_on(begin: Begin, tmp_p
     assert runs[1] == {"name": "seed-8", "seed": 8, "failed": "Step 2 gave a loss that is not finite."}
     assert len(found.summary["validation"]["accuracy"]["values"]) == 2
     assert "seed-8 has failed: Step 2 gave a loss that is not finite." in said.said
+    assert found.summary["validation"]["accuracy"]["num_runs"] == 2
+    assert found.summary["selected"]["note"].endswith(" Of 3 seeds 1 diverged (seed-8): the means are those of 2.")
+
+
+def test_one_seed_that_is_left_has_no_interval_of_the_mean(begin: Begin, tmp_path: Path) -> None:
+    found = begin(tmp_path / "runs", seeds=2, epochs=1, callbacks=[Ending(1, diverge)])
+    entry = found.summary["validation"]["accuracy"]
+    assert (entry["num_runs"], entry["interval"], entry["deviation"]) == (1, None, None)
+    assert entry["value"] == found.runs[0].summary["validation"]["accuracy"]["value"]
+    assert found.summary["selected"]["note"].endswith("diverged (seed-8): the figures are those of the only one left.")
 
 
 def test_a_seed_that_diverged_is_trained_again_alone(whole: Run, begin: Begin, tmp_path: Path) -> None:

@@ -118,5 +118,10 @@ def test_checkpoint_and_data_are_named_where_the_hub_knows_them(
     assert (data.base_model, data.datasets) == ("own/bert", ["own/reviews"])
     assert data.eval_results[0].dataset_type == "own/reviews"
     assert ModelCard(card(task=SimpleNamespace(name="mrpc"))).data.datasets == ["nyu-mll/glue"]
+    assert ModelCard(card(model="bert-base-uncased")).data.base_model == "bert-base-uncased"
+    for elsewhere in ("../bert", "./bert", "~/bert", "/models/bert", "runs/bert/model"):
+        assert ModelCard(card(model=elsewhere)).data.base_model is None
+    (tmp_path / "bert-base-uncased").mkdir()
+    assert ModelCard(card(model="bert-base-uncased")).data.base_model is None
     (tmp_path / "own" / "bert").mkdir(parents=True)
     assert ModelCard(card(model="own/bert")).data.base_model is None

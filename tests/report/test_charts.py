@@ -134,6 +134,12 @@ def test_lengths() -> None:
     assert "cut at 7" in page_svg(found)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("validation_matched", "validation-matched"), ("\ud55c", "split")])
-def test_slug(name: str, expected: str) -> None:
-    assert figures.slug(name) == expected
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["validation_matched", "\ud55c"], ["validation-matched", "split"]),
+        (["test", "test_\ud55c\uad6d\uc5b4", "test-2", "TEST"], ["test", "test-2", "test-2-2", "test-3"]),
+    ],
+)
+def test_slugs_are_distinct(names: list[str], expected: list[str]) -> None:
+    assert figures.slugs([*names, names[0]]) == dict(zip(names, expected, strict=True))

@@ -5,6 +5,7 @@ import hashlib
 import html.parser
 import json
 import re
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -172,6 +173,34 @@ def test_every_kind_of_run(kind: str, request: pytest.FixtureRequest, tmp_path: 
     mistakes = run_analysis(run)["mistakes"]
     assert len(mistakes) > 0 and all(mistake["text"] in page.text for mistake in mistakes)
     assert f"textune train --config {run.path}/config.yaml" in page.text
+
+
+def test_splits_whose_names_differ_in_script_only(text_run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(text_run.path, tmp_path / "run"))
+    for name in ("summary.json", "analysis.json"):
+        values = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**values, "validation_\ud55c\uad6d\uc5b4": values["validation"]}))
+    shutil.copyfile(
+        folder / "predictions" / "validation.parquet", folder / "predictions" / "validation_\ud55c\uad6d\uc5b4.parquet"
+    )
+    path, problems = write_report([folder], figures=tmp_path / "figures")
+    assert problems == []
+    elements = Page(path.read_text(encoding="utf-8")).elements
+    identifiers = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert {"split-validation", "split-validation-2"} <= set(identifiers)
+    assert len(identifiers) == len(set(identifiers))
+    drawn = {file.stem for file in (tmp_path / "figures").glob("confusion-*.svg")}
+    assert drawn == {"confusion-validation", "confusion-validation-2"}
+
+
+def test_a_run_without_validation_has_headline_figures_too(text_run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(text_run.path, tmp_path / "run"))
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["selected"] |= {"split": None, "metric": None, "weights": "last"}
+    summary["test"] = summary.pop("validation")
+    (folder / "summary.json").write_text(json.dumps(summary))
+    page = Page(run_report(read_run(folder)).html)
+    assert "accuracy % on test" in page.text
 
 
 def run_analysis(run: Run) -> dict[str, list[dict[str, str]]]:

@@ -115,6 +115,7 @@ def test_runs_side_by_side(copied: Path, text_run: Run, in_empty_folder: Path) -
     assert (path, problems) == (Path("comparison.html"), [])
     page = path.read_text(encoding="utf-8")
     assert "text and run have the same accuracy: they predict alike on every row." in page
+    assert "note: one training each of text, run: another seed of the same recipe" in page
     assert "training.seed" in page and '<td class="name">7</td>' in page
     assert "training.learning_rate" not in page
     with pytest.raises(OutputError, match=r"comparison\.html"):

@@ -19,7 +19,7 @@ from textune.training.engine import build_engine
 from textune.training.loop import train
 from textune.training.precision import Arithmetic
 
-from .engine import FP32, Recorder, make_setup, random_rows, tiny_model, weights
+from .engine import FP32, VOCABULARY, Recorder, make_setup, random_rows, tiny_model, weights
 
 BF16 = Arithmetic("bf16", "fp32-blas", "for tests", ())
 NONE = EngineConfig(unpadded=False, working_copies=False, used_rows=False, fast_dropout=False, keep_memory=False)
@@ -139,6 +139,29 @@ def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch) ->
     assert all(parameter.grad is None for parameter in model.parameters()) and not model.training
 
 
+def test_a_compiler_that_fails_behind_the_forward_pass_leaves_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers above have theirs by then, in bf16 with the copies."""
+
+    def compile_(self: torch.nn.Module, **_: Any) -> None:
+        def fail(_: torch.Tensor) -> None:
+            raise RuntimeError("no backward graph")
+
+        def call(*values: Any, **options: Any) -> Any:
+            outputs = self._call_impl(*values, **options)
+            (outputs[0] if isinstance(outputs, tuple) else outputs).register_hook(fail)
+            return outputs
+
+        self._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    model = tiny_model()
+    options: dict[str, Any] = {"tokens": random_rows(20).tokens, "padding": Padding(0), "arithmetic": BF16}
+    with build_engine(model, EngineConfig(compile=True), device=torch.device("cpu"), **options) as engine:
+        assert "not compiled, since torch.compile failed: RuntimeError: no backward graph" in engine.notes
+        with engine.step():
+            assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_fp16_trains_and_scales_its_losses(tmp_path: Path) -> None:
     """The scale belongs to the state: training goes on with it."""
     fp16 = Arithmetic("fp16", "fp32-blas", "for tests", ())
@@ -165,14 +188,20 @@ def notes_of(model: BertForSequenceClassification, config: EngineConfig, **optio
 def test_the_notes_say_what_was_chosen_and_why() -> None:
     assert "without padding" in notes_of(tiny_model(), EngineConfig())
     assert "with padding: engine.unpadded is false" in notes_of(tiny_model(), EngineConfig(unpadded=False))
-    assert "with padding: pad_to_max_length" in notes_of(tiny_model(), EngineConfig(), padding=Padding(0, width=32))
+    for options, asked in (({"width": 32}, "pad_to_max_length"), ({"multiple_of": 8}, "pad_to_multiple_of")):
+        assert f"with padding: {asked}" in notes_of(tiny_model(), EngineConfig(), padding=Padding(0, **options))
     model = tiny_model()
     model.config.is_decoder = True
     assert f"with padding: {why_padded(model)}" in notes_of(model, EngineConfig())
 
 
-def test_a_tokenizer_with_more_tokens_than_the_model_has_is_refused() -> None:
-    model = tiny_model()
+@pytest.mark.parametrize("used_rows", [True, False])
+def test_a_tokenizer_with_more_tokens_than_the_model_has_is_refused(used_rows: bool) -> None:
+    """Padding is a token like others."""
+    model, config = tiny_model(), EngineConfig(used_rows=used_rows, gradient_checkpointing=True)
+    with pytest.raises(CheckpointError, match=r"token id 60; the model has 60 embeddings, for the ids 0 to 59"):
+        notes_of(model, config, padding=Padding(VOCABULARY))
     model.resize_token_embeddings(20)
     with pytest.raises(CheckpointError, match=r"token id \d+; the model has 20 embeddings, for the ids 0 to 19"):
-        notes_of(model, EngineConfig())
+        notes_of(model, config)
+    assert not model.is_activation_checkpointing, "it is as it was"

@@ -61,6 +61,11 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
     for first, second in (("fp16", "bf16"), ("fp16_full_eval", "bf16_full_eval")):
         if values[first] and values[second]:
             yield f"{first} and {second} are both True; choose one of them."
+    if values["enable_jit_checkpoint"] and values["save_only_model"]:
+        yield (
+            "enable_jit_checkpoint=True saves a checkpoint to go on from, and save_only_model=True keeps nothing to go "
+            "on from; leave out one of them."
+        )
     workers = values["dataloader_num_workers"]
     for name in ("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "dataloader_persistent_workers"):
         if not workers and values[name]:

@@ -95,6 +95,10 @@ _ONE_REDUCTION = "gradients of several processes are added up in one piece, with
 _ACCELERATE = "textune does not use accelerate. Batches are per process; leave it out."
 _NATIVE = "there is one implementation, torch's; NVIDIA's apex is not used"
 _HALF_BACKENDS = ("auto", "amp", "cuda_amp", "cpu_amp", "apex")
+_CHECKPOINTING = (
+    "Arguments of `torch.utils.checkpoint.checkpoint`, and transformers' two: `every_n_layers`, 2 for every second "
+    "layer, and `offload`, True to keep what is saved in main memory."
+)
 _SCRIPT = "Kept for the script's own use, as in transformers; the Trainer does not read it."
 
 
@@ -159,9 +163,15 @@ class ArgumentFields:
         honoured("The loss is divided by the count over all processes; False: the mean over processes of their means."),
     ] = True
     max_grad_norm: Annotated[float, honoured("Norm the gradient is clipped to; 0: no clipping.", low=0)] = 1.0
-    label_smoothing_factor: Annotated[float, honoured("Probability spread evenly over all labels.", low=0, below=1)] = (
-        0.0
-    )
+    label_smoothing_factor: Annotated[
+        float,
+        honoured(
+            "Probability spread evenly over all labels; not used, with a warning, where `compute_loss_func` gives the "
+            "loss.",
+            low=0,
+            below=1,
+        ),
+    ] = 0.0
 
     # Mixed precision
     bf16: Annotated[bool, honoured("bfloat16 arithmetic with fp32 masters, on GPUs and on the CPU.")] = False
@@ -176,9 +186,7 @@ class ArgumentFields:
     activation_checkpointing: Annotated[
         bool | None, honoured("Compute activations again in the backward pass to save memory.")
     ] = None
-    activation_checkpointing_kwargs: Annotated[
-        dict[str, Any] | str | None, honoured("Further values for the model's `gradient_checkpointing_enable`.")
-    ] = None
+    activation_checkpointing_kwargs: Annotated[dict[str, Any] | str | None, honoured(_CHECKPOINTING)] = None
     gradient_checkpointing: Annotated[bool | None, honoured("Older name of `activation_checkpointing`.")] = None
     gradient_checkpointing_kwargs: Annotated[
         dict[str, Any] | str | None, honoured("Older name of `activation_checkpointing_kwargs`.")

@@ -20,6 +20,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from textune.compat.argument_checks import problems_of, without_effect
 from textune.compat.argument_fields import BY_METRIC, TRACKERS
 from textune.compat.argument_setters import ArgumentSetters
@@ -48,7 +50,7 @@ class _TakesOlderNames(type):
     """
 
     def __call__(cls, *positional: Any, **values: Any) -> Any:
-        problems, values = _translated(cls, values)
+        problems, values = _translated(cls, {name: _plain(value) for name, value in values.items()})
         try:
             arguments = super().__call__(*positional, **values)
         except ConfigError as error:
@@ -56,6 +58,15 @@ class _TakesOlderNames(type):
         if problems:
             raise ConfigError(problems)
         return arguments
+
+
+def _plain(value: Any) -> Any:
+    """Python's own numbers in the place of NumPy's, which pass for numbers and which JSON does not take."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {name: _plain(item) for name, item in value.items()}
+    return value
 
 
 def _translated(cls: type, values: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
@@ -116,6 +127,14 @@ class TrainingArguments(ArgumentSetters, metaclass=_TakesOlderNames):
             arithmetic that this machine does not have.
     """
 
+    # The metric that greater_is_better was derived from; "" where it was given. Without annotation it is no field.
+    _derived_from = ""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "greater_is_better":
+            self.__dict__.pop("_derived_from", None)
+        super().__setattr__(name, _plain(value))
+
     def __post_init__(self) -> None:
         problems = self._read_json()
         for name in _PATHS:
@@ -136,13 +155,15 @@ class TrainingArguments(ArgumentSetters, metaclass=_TakesOlderNames):
         self._use_enums()
 
     def check(self) -> None:
-        """Looks at all fields as they are now.
+        """Looks at all fields as they are now, and settles the metric that those assigned since construction need.
 
         Raises:
             ConfigError: as at construction.
         """
+        self._complete_metric()
         if problems := self._problems():
             raise ConfigError(problems)
+        self._use_enums()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -196,28 +217,39 @@ class TrainingArguments(ArgumentSetters, metaclass=_TakesOlderNames):
             self.do_eval = True
         if self.eval_strategy == "steps" and not self.eval_steps:
             self.eval_steps = self.logging_steps
-        needs_metric = self.load_best_model_at_end or self.lr_scheduler_type == BY_METRIC
-        if needs_metric and self.metric_for_best_model is None:
-            self.metric_for_best_model = "loss"
-        if self.greater_is_better is None and isinstance(self.metric_for_best_model, str):
-            self.greater_is_better = not self.metric_for_best_model.endswith("loss")
+        self._complete_metric()
         if self.disable_tqdm is None:
             from transformers.utils import logging as transformers_logging
 
             self.disable_tqdm = transformers_logging.get_verbosity() > logging.WARNING
+
+    def _complete_metric(self) -> None:
+        """Fills which metric decides, where one is needed, and whether more of it is better."""
+        needs_metric = (
+            self.load_best_model_at_end or self.lr_scheduler_type == BY_METRIC or self.save_strategy == "best"
+        )
+        if needs_metric and self.metric_for_best_model is None:
+            self.metric_for_best_model = "loss"
+        metric = self.metric_for_best_model
+        is_outdated = self._derived_from not in ("", metric)
+        if isinstance(metric, str) and (self.greater_is_better is None or is_outdated):
+            self.greater_is_better = not metric.endswith("loss")
+            self._derived_from = metric
 
     def _settle(self) -> None:
         self._complete()
         self._use_enums()
 
     def _use_enums(self) -> None:
-        """Strategies become transformers' enums, which are equal to their text."""
+        """Strategies become transformers' enums, which are equal to their text, and `optim` becomes text."""
         from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
         self.eval_strategy = IntervalStrategy(self.eval_strategy)
         self.logging_strategy = IntervalStrategy(self.logging_strategy)
         self.save_strategy = SaveStrategy(self.save_strategy)
         self.lr_scheduler_type = SchedulerType(self.lr_scheduler_type)
+        if isinstance(self.optim, Enum):
+            self.optim = self.optim.value
         for name in ("logging_steps", "eval_steps", "save_steps"):
             steps = getattr(self, name)
             if steps is not None and steps >= 1:

@@ -14,7 +14,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from transformers.trainer_utils import (
     has_length,
     speed_metrics,
 )
-from transformers.utils import can_return_loss, find_labels
+from transformers.utils import can_return_loss, find_labels, is_in_notebook
 
 from textune.compat import trainer_checkpoints as checkpoints
 from textune.compat.arguments import TrainingArguments
@@ -74,6 +74,9 @@ from textune.training.work import Work
 
 _logger = logging.getLogger(__name__)
 
+_CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
+"""How the method that switches it on begins, today and where a model knows only the older name."""
+
 
 @dataclass(frozen=True)
 class Length:
@@ -92,6 +95,18 @@ class Length:
     batches_per_epoch: int
     num_epochs: int
     num_samples: float
+
+
+def progress_callback(args: TrainingArguments) -> Any:
+    """The class of what shows how far training is: lines, a bar, or a notebook's table."""
+    if args.disable_tqdm:
+        return PrinterCallback
+    if is_in_notebook():
+        with contextlib.suppress(ImportError):  # marimo is one that may come without IPython
+            from transformers.utils.notebook import NotebookProgressCallback
+
+            return NotebookProgressCallback
+    return ProgressCallback
 
 
 class Trainer(TrainerEvaluation):
@@ -152,7 +167,7 @@ class Trainer(TrainerEvaluation):
         found = find_labels(type(self.model))
         self.label_names = list(found) if self.args.label_names is None else list(self.args.label_names)
         self.can_return_loss = bool(can_return_loss(type(self.model)))
-        self.label_smoother = label_smoother(self.model, self.args.label_smoothing_factor)
+        self.label_smoother = label_smoother(self)
         check_data(self, default_collator=data_collator is None)
         if self.args.should_save:
             output = Path(str(self.args.output_dir))
@@ -175,7 +190,7 @@ class Trainer(TrainerEvaluation):
             self.optimizer,
             self.lr_scheduler,
         )
-        self.add_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
+        self.add_callback(progress_callback(self.args))
         self.control, self.state = TrainerControl(), self._new_state()
         self.tell("on_init_end")
 
@@ -196,8 +211,27 @@ class Trainer(TrainerEvaluation):
             _logger.warning("The model was loaded in %s; it is trained in float32.", " and ".join(map(str, halves)))
             self.model.float()
         if self.args.activation_checkpointing:
-            options = self.args.activation_checkpointing_kwargs
-            self.model.activation_checkpointing_enable(options)
+            self._checkpoint_activations()
+
+    def _checkpoint_activations(self) -> None:
+        """Lets the model compute activations again in the backward pass, asked as transformers' Trainer asks it."""
+        given = self.args.activation_checkpointing_kwargs or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"activation_checkpointing_kwargs: expected a dict, found {given!r}.")
+        options = dict(given)
+        layers: dict[str, Any] = {name: options.pop(name) for name in ("every_n_layers", "offload") if name in options}
+        kind = next((name for name in _CHECKPOINTING if hasattr(self.model, f"{name}_enable")), None)
+        if kind is None:
+            raise ConfigError(
+                f"activation_checkpointing=True: {type(self.model).__name__} has no activation_checkpointing_enable.",
+                hint="Leave it out, or give the model that method.",
+            )
+        if options:
+            layers[f"{kind}_kwargs"] = options
+        try:
+            getattr(self.model, f"{kind}_enable")(**layers)
+        except ValueError as error:  # the architecture does not have it
+            raise ConfigError(f"activation_checkpointing=True: {error}") from error
 
     def call_model_init(self, trial: Any = None) -> Any:
         """A new model from `model_init`."""
@@ -273,13 +307,14 @@ class Trainer(TrainerEvaluation):
                 scaler=self.scaler,
                 smaller_passes=self.args.auto_find_batch_size,
             )
-            first = state.step
+            first, tokens_before = state.step, state.tokens
+            self._initial_num_input_tokens_seen = tokens_before
             stack.enter_context(self._in_training())
             stack.enter_context(self.arithmetic.in_force())
             listens = self.args.enable_jit_checkpoint
             with stopped_by_signals() if listens else contextlib.nullcontext() as signals:
                 run_loop(setup, callbacks=[bridge] if signals is None else [bridge, signals], state=state)
-            return self._finish(bridge, length, steps=state.step - first, tokens=state.tokens)
+            return self._finish(bridge, length, steps=state.step - first, tokens=state.tokens - tokens_before)
 
     def _renew(self) -> None:
         """What each call of `train` begins anew with."""
@@ -375,11 +410,24 @@ class Trainer(TrainerEvaluation):
         self.tell("on_train_end")
         return TrainOutput(self.state.global_step, mean_loss, metrics)
 
-    def floating_point_ops(self, tokens: Any) -> int:
-        """Operations of training on this many tokens: six for each weight outside of embeddings."""
-        if not isinstance(self.model, PreTrainedModel):
-            return 0
-        return 6 * int(tokens) * self._num_weights
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Operations of training on a batch with its padding; 0 where the model is none of transformers'.
+
+        An override is asked about each batch and takes training to the general path.
+        """
+        main = inputs.get(getattr(self.model, "main_input_name", "input_ids")) if isinstance(inputs, Mapping) else None
+        return 0 if main is None else self._operations(main.numel())
+
+    def count_operations(self, tokens: int) -> None:
+        """Brings `state.total_flos` up to a step, behind which `tokens` have been seen; padding does not count."""
+        if self.has_own("floating_point_ops"):
+            self.state.total_flos += self.step_operations
+        else:
+            self.state.total_flos = self._operations(tokens)
+
+    def _operations(self, tokens: int) -> int:
+        """Six for each token and each weight outside of embeddings."""
+        return 6 * tokens * self._num_weights if isinstance(self.model, PreTrainedModel) else 0
 
     @functools.cached_property
     def _num_weights(self) -> int:
@@ -394,7 +442,8 @@ class Trainer(TrainerEvaluation):
         if self.args.include_num_input_tokens_seen != "no":
             logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
             if start_time is not None:
-                logs |= speed_metrics("train", start_time, num_tokens=self.state.num_input_tokens_seen)
+                seen_now = self.state.num_input_tokens_seen - self._initial_num_input_tokens_seen
+                logs |= speed_metrics("train", start_time, num_tokens=seen_now)
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self.tell("on_log", logs=logs)
 
@@ -461,8 +510,8 @@ class Trainer(TrainerEvaluation):
     # ---- What transformers' has and this has not ----
 
     def has_own(self, name: str) -> bool:
-        """Whether a subclass or an assignment has put something else in the place of a method."""
-        return getattr(getattr(self, name), "__func__", None) is not getattr(Trainer, name)
+        """Whether a subclass or an assignment, be it to this class, has put something else in the place of a method."""
+        return getattr(getattr(self, name), "__func__", None) is not AS_WRITTEN[name]
 
     def hyperparameter_search(self, *arguments: Any, **options: Any) -> None:
         """Is refused."""
@@ -474,3 +523,7 @@ class Trainer(TrainerEvaluation):
 
     def _refusal(self, name: str, instead: str) -> ConfigError:
         return ConfigError(f"textune's Trainer does not have {name}.", hint=instead)
+
+
+AS_WRITTEN = {name: value for kind in reversed(Trainer.__mro__) for name, value in vars(kind).items()}
+"""What the class has of its own, before a script assigns to it: `Trainer.compute_loss = mine`."""

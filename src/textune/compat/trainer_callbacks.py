@@ -137,7 +137,7 @@ class EventBridge(Callback):
         trainer.state.epoch = state.epoch + done / self.batches_per_epoch
         if args.include_num_input_tokens_seen != "no":
             trainer.state.num_input_tokens_seen = state.tokens
-        trainer.state.total_flos = trainer.floating_point_ops(state.tokens)
+        trainer.count_operations(state.tokens)
         empty_every = args.torch_empty_cache_steps
         if empty_every is not None and state.step % empty_every == 0 and torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -180,8 +180,9 @@ class EventBridge(Callback):
 
     def _note_best(self, value: float) -> bool:
         state, args = self.trainer.state, self.trainer.args
-        best = state.best_metric
-        if best is not None and not (value > best if args.greater_is_better else value < best):
+        if state.best_metric is None or math.isnan(state.best_metric):
+            state.best_metric = -math.inf if args.greater_is_better else math.inf
+        if not (value > state.best_metric if args.greater_is_better else value < state.best_metric):  # as NaN is not
             return False
         state.best_metric = value
         if args.save_strategy != "no":
@@ -189,7 +190,7 @@ class EventBridge(Callback):
         return True
 
     def on_checkpoint(self, state: TrainingState, folder: Path) -> None:
-        note_best_checkpoint(self.trainer)  # only the main process wrote it
+        note_best_checkpoint(self.trainer, self.course)  # only the main process wrote it
         self.trainer.remove_old_checkpoints()
         self._tell("on_save")
 

@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_utils import has_length
 
-from textune.compat.trainer_courses import FOLDERS, PREFIX, PROGRESS_FILE, last_course, superfluous
+from textune.compat.trainer_courses import (
+    FOLDERS,
+    PREFIX,
+    PROGRESS_FILE,
+    Course,
+    course_of,
+    is_of_course,
+    last_course,
+    superfluous,
+)
 from textune.compat.trainer_data import LABEL_COLUMNS, is_arrow_dataset
 from textune.environment import describe, software_of
 from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, OutputError, did_you_mean
@@ -61,6 +70,8 @@ _OF_THE_PLACE = (
     "seed",
     "data_seed",
 )
+# The optimiser and its schedule go on with those of the checkpoint.
+_OF_THE_OPTIMIZER = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
 
 
 def checkpoint_folders(trainer: Trainer, bridge: EventBridge) -> CheckpointFolders:
@@ -68,7 +79,7 @@ def checkpoint_folders(trainer: Trainer, bridge: EventBridge) -> CheckpointFolde
     known_by, software = _known_by(trainer), _software(trainer)
 
     def add_files(folder: Path) -> None:
-        note_best_checkpoint(trainer)
+        note_best_checkpoint(trainer, bridge.course)
         _save_description(trainer, folder)
         trainer.state.stateful_callbacks = _callback_states(trainer)
         trainer.state.save_to_json(str(folder / STATE_FILE))
@@ -143,11 +154,18 @@ def _software(trainer: Trainer) -> dict[str, Any]:
     return {**software_of(environment), "threads": environment["threads"]}
 
 
-def note_best_checkpoint(trainer: Trainer) -> None:
-    """Names the folder of the best evaluation's checkpoint, where there is one or the one being written is it."""
-    root, best = Path(str(trainer.args.output_dir)), trainer.state.best_global_step
-    if best and (best == trainer.state.global_step or (root / f"{PREFIX}-{best}").is_dir()):
-        trainer.state.best_model_checkpoint = str(root / f"{PREFIX}-{best}")
+def note_best_checkpoint(trainer: Trainer, course: Course) -> None:
+    """Names the folder of the best evaluation's checkpoint, where there is one or the one being written is it.
+
+    An earlier training may have left one of the same step, so it must be the course's own.
+    """
+    state, best = trainer.state, trainer.state.best_global_step
+    if not best:
+        return
+    folder = FOLDERS.folder(Path(str(trainer.args.output_dir)), best)
+    is_noted = state.best_model_checkpoint is not None and Path(state.best_model_checkpoint).name == folder.name
+    if best == state.global_step or (not is_noted and is_of_course(folder, course)):
+        state.best_model_checkpoint = str(folder)
 
 
 def _save_description(trainer: Trainer, folder: Path) -> None:
@@ -311,7 +329,8 @@ def _best_folder(folder: Path, state: TrainerState) -> Path | None:
     if stored.name == f"{PREFIX}-{state.global_step}":
         return folder
     beside = folder.with_name(stored.name)
-    return beside if beside.is_dir() else stored
+    is_there = is_of_course(beside, course_of(folder)) or (beside.is_dir() and not stored.is_dir())
+    return beside if is_there else stored
 
 
 def resume(trainer: Trainer, bridge: EventBridge, folder: Path, *, total_steps: int) -> TrainingState:
@@ -365,6 +384,8 @@ def resume(trainer: Trainer, bridge: EventBridge, folder: Path, *, total_steps: 
         setattr(trainer.state, name, getattr(kept, name))
     if trainer.args.restore_callback_states_from_checkpoint:
         _restore_callbacks(trainer)
+    else:
+        _warn_of_lost_states(trainer)
     state = TrainingState.from_json(read_json(folder / "state.json"))
     state.total_steps, state.stop_reason = total_steps, None
     if state.epoch_over and state.epoch_end_told:
@@ -373,15 +394,21 @@ def resume(trainer: Trainer, bridge: EventBridge, folder: Path, *, total_steps: 
 
 
 def _require_same_place(trainer: Trainer, folder: Path) -> None:
-    """Refuses what alters rows or their order, and warns of what may alter last bits."""
+    """Refuses what alters rows, their order or the optimiser's moments; warns of what stays as the checkpoint has it,
+    and of what may alter last bits."""
     try:
         then = read_json(folder / _ARGUMENTS_FILE)
     except (InputNotFoundError, DataError) as error:
         raise CheckpointError(f"{str(folder)!r} has no readable {_ARGUMENTS_FILE}.") from error
     now, progress = trainer.args.to_dict(), read_json(folder / PROGRESS_FILE)
-    pairs = {name: (now[name], then.get(name)) for name in _OF_THE_PLACE}
+    names = [*_OF_THE_PLACE, *(["length_column_name"] if now["train_sampling_strategy"] == "group_by_length" else [])]
+    pairs = {name: (now[name], then.get(name)) for name in names}
     facts, recorded = _known_by(trainer), progress.get("known_by", {})
     pairs |= {name: (fact, recorded[name]) for name, fact in facts.items() if name in recorded}
+    # A script's own optimiser has its own settings.
+    is_by_arguments = type(trainer.optimizer) is trainer.get_optimizer_cls_and_kwargs(trainer.args)[0]
+    if is_by_arguments and _algorithm(now["optim"]) != _algorithm(then.get("optim")):
+        pairs["optim"] = (now["optim"], then.get("optim"))
     changed = [
         f"{name} is {here!r}, the checkpoint was made with {there!r}."
         for name, (here, there) in pairs.items()
@@ -389,6 +416,14 @@ def _require_same_place(trainer: Trainer, folder: Path) -> None:
     ]
     if changed:
         raise ConfigError(changed, hint="Go on with the same values, or start anew with the checkpoint's model.")
+    for name in _OF_THE_OPTIMIZER if is_by_arguments else ():
+        if name in then and then[name] != now[name]:
+            _logger.warning(
+                "%s is %r; the checkpoint's %r is used: to change it, start anew with the checkpoint's model.",
+                name,
+                now[name],
+                then[name],
+            )
     software, before = _software(trainer), progress.get("software", {})
     for name in software:
         if name in before and before[name] != software[name]:
@@ -397,16 +432,45 @@ def _require_same_place(trainer: Trainer, folder: Path) -> None:
             )
 
 
+def _algorithm(optim: str | None) -> str | None:
+    """All implementations of AdamW have the same moments."""
+    return "adamw" if str(optim).startswith("adamw") else optim
+
+
 def _restore_callbacks(trainer: Trainer) -> None:
     """Gives callbacks that keep a state the one of the checkpoint."""
+    known = {type(callback).__name__ for callback in [*trainer.callback_handler.callbacks, trainer.control]}
+    for name in trainer.state.stateful_callbacks:
+        if name not in known:
+            _logger.warning("The checkpoint has the state of a %s, which is none of this Trainer's callbacks.", name)
+    for callback, values in _stored_states(trainer):
+        for attribute, value in {**values.get("args", {}), **values.get("attributes", {})}.items():
+            setattr(callback, attribute, value)
+    trainer.control.should_training_stop = False
+
+
+def _warn_of_lost_states(trainer: Trainer) -> None:
+    """Names the callbacks that begin anew, without which training does not go on as an undisturbed one would."""
+    for callback, values in _stored_states(trainer):
+        lost = [
+            f"{name}={value!r}"
+            for name, value in values.get("attributes", {}).items()
+            # As JSON, in which the stored value has been: a tuple is a list, NaN is NaN.
+            if json.dumps(getattr(callback, name, None), default=str) != json.dumps(value)
+        ]
+        if lost:
+            _logger.warning(
+                "%s begins anew, without what the checkpoint has of it (%s): to go on as an undisturbed training "
+                "would, set restore_callback_states_from_checkpoint=True.",
+                type(callback).__name__,
+                ", ".join(lost),
+            )
+
+
+def _stored_states(trainer: Trainer) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The callbacks that the checkpoint has a state of, each with this state."""
     by_class: dict[str, list[Any]] = {}
     for callback in [*trainer.callback_handler.callbacks, trainer.control]:
         by_class.setdefault(type(callback).__name__, []).append(callback)
     for name, stored in trainer.state.stateful_callbacks.items():
-        found = by_class.get(name, [])
-        if not found:
-            _logger.warning("The checkpoint has the state of a %s, which is none of this Trainer's callbacks.", name)
-        for callback, values in zip(found, stored if isinstance(stored, list) else [stored], strict=False):
-            for attribute, value in {**values.get("args", {}), **values.get("attributes", {})}.items():
-                setattr(callback, attribute, value)
-    trainer.control.should_training_stop = False
+        yield from zip(by_class.get(name, []), stored if isinstance(stored, list) else [stored], strict=False)

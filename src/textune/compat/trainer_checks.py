@@ -32,6 +32,9 @@ _OF_TRANSFORMERS_4 = {
     "prediction_loop",
 }
 
+# There for copies of transformers' methods, which call it; nothing else does.
+_FOR_COPIES = {"_prepare_context_parallel_inputs"}
+
 
 def constructor_problems(trainer: Trainer, model: Any) -> list[str]:
     """One sentence for each thing that is missing or contradicts another."""
@@ -57,10 +60,14 @@ def constructor_problems(trainer: Trainer, model: Any) -> list[str]:
 
 
 def never_called(kind: type[Trainer]) -> list[str]:
-    """Methods of transformers' Trainer that a subclass overrides and that textune's Trainer does not have."""
-    from textune.compat.trainer import Trainer as Ours
+    """Methods of transformers' Trainer that a subclass overrides and that textune's Trainer does not call."""
+    from textune.compat.trainer import AS_WRITTEN
 
-    own = [name for name in dir(kind) if not hasattr(Ours, name)]
+    own = [
+        name
+        for name in dir(kind)
+        if name not in AS_WRITTEN or (name in _FOR_COPIES and getattr(kind, name) is not AS_WRITTEN[name])
+    ]
     if not own:  # the import takes most of a second
         return []
     from transformers.trainer import Trainer as Theirs
@@ -122,15 +129,19 @@ def check_optimizer(trainer: Trainer) -> None:
         )
 
 
-def label_smoother(model: Any, factor: float) -> LabelSmoother | None:
+def label_smoother(trainer: Trainer) -> LabelSmoother | None:
     """The smoothed loss; None where there is nothing to smooth.
 
     Raises:
         ConfigError: the model predicts numbers.
     """
+    factor = trainer.args.label_smoothing_factor
     if not factor:
         return None
-    config = getattr(model, "config", None)
+    if trainer.compute_loss_func is not None and not trainer.has_own("compute_loss"):
+        _logger.warning("label_smoothing_factor is not used: compute_loss_func gives the loss.")
+        return None
+    config = getattr(trainer.model, "config", None)
     problem_type = getattr(config, "problem_type", None)
     if problem_type == REGRESSION or getattr(config, "num_labels", 2) == 1:
         raise ConfigError("label_smoothing_factor is for one label of several; this model predicts numbers.")

@@ -55,12 +55,29 @@ def last_course(root: Path) -> list[int]:
     What an earlier training left there, and what lies behind a turn, is not among them.
     """
     courses = _courses(root)
-    number, bound = max((course.number for course in courses.values()), default=0), max(courses, default=0)
+    return _lineage(courses, Course(max((course.number for course in courses.values()), default=0)))
+
+
+def is_of_course(folder: Path, course: Course) -> bool:
+    """Whether a checkpoint is there and was written by this course or by those that it came from."""
+    # What says nothing of its course may be another program's.
+    return bool(_progress(folder)) and _step(folder) in _lineage(_courses(folder.parent), course)
+
+
+def course_of(folder: Path) -> Course:
+    """The course that a checkpoint says it is of."""
+    values = _progress(folder)
+    return Course(int(values["course"]), int(values["began"])) if values else Course()
+
+
+def _lineage(courses: dict[int, Course], course: Course) -> list[int]:
+    """The steps of a course's checkpoints and of those that it came from, latest first."""
+    number, bound = course.number, max(courses, default=0)
     steps: list[int] = []
     while True:
-        own = [step for step, course in courses.items() if course.number == number and step <= bound]
+        own = [step for step, other in courses.items() if other.number == number and step <= bound]
         steps += sorted(own, reverse=True)
-        bound = max((courses[step].began for step in own), default=0)
+        bound = max((courses[step].began for step in own), default=course.began)
         if bound not in courses or courses[bound].number >= number:
             return steps
         number = courses[bound].number

@@ -257,7 +257,7 @@ def text_rows(dataset: Any, *, accepted: Sequence[str], num_labels: int, problem
 
     Raises:
         NotTextError: the rows hold something else than plain tokens and labels.
-        DataError: a label that the model has no output for.
+        DataError: a label that the model has no output for, or a token id below 0.
     """
     names = column_names(dataset)
     if names is None or not (is_arrow_dataset(dataset) or isinstance(dataset, (list, tuple))):
@@ -308,6 +308,9 @@ def _tokens(table: pa.Table, inputs: list[str]) -> pa.Table:
             flat = _flat(table[name])
             if not pa.types.is_integer(flat.type) or table[name].null_count:
                 raise NotTextError(f"{name} holds something else than whole numbers")
+            lowest = pc.min(flat).as_py()
+            if name == "input_ids" and lowest is not None and lowest < 0:
+                raise DataError(f"train_dataset: input_ids: expected token ids, from 0 on, found {lowest}.")
             columns[name] = table[name].cast(pa.list_(kind))
     columns["full_length"] = pc.list_value_length(columns["input_ids"]).cast(pa.int32())
     return pa.table(columns)

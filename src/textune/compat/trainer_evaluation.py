@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import time
 import traceback
 from collections.abc import Iterator
@@ -173,7 +174,11 @@ class TrainerEvaluation(TrainerSteps):
         extra = {"inputs": found["inputs"] if "inputs" in asked else None}
         extra["losses"] = found["losses"] if "loss" in asked else None
         prediction = EvalPrediction(predictions=found["logits"], label_ids=found["labels"], **extra)
-        return computed_metrics(self.compute_metrics, prediction)
+        metrics = computed_metrics(self.compute_metrics, prediction)
+        saves = self.args.save_strategy != "no" or self.args.enable_jit_checkpoint
+        if self.is_in_train and not predicting and saves:
+            _require_storable(metrics, where=_place(self.compute_metrics))
+        return metrics
 
     @contextlib.contextmanager
     def _full_eval_weights(self) -> Iterator[None]:
@@ -195,7 +200,7 @@ class TrainerEvaluation(TrainerSteps):
 
 
 def computed_metrics(compute_metrics: Any, prediction: EvalPrediction) -> dict[str, Any]:
-    """Calls the script's function.
+    """Calls the script's function; arrays and tensors in what it gives become lists, for the log is kept as JSON.
 
     Raises:
         ConfigError: it raised, or returned something else than a dict; names the place.
@@ -217,21 +222,49 @@ def computed_metrics(compute_metrics: Any, prediction: EvalPrediction) -> dict[s
             f"compute_metrics ({where}) returned {type(metrics).__name__}; expected a dict of names and numbers.",
             hint="For example: return {'accuracy': 0.9}. A function without `return` gives None.",
         )
-    return dict(denumpify_detensorize(metrics))
+    return {name: _as_lists(value) for name, value in denumpify_detensorize(metrics).items()}
 
 
-def metric_value(metrics: dict[str, float], name: str) -> float:
+def _as_lists(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return type(value)(_as_lists(item) for item in value)
+    if isinstance(value, dict):
+        return {name: _as_lists(item) for name, item in value.items()}
+    return value
+
+
+def _require_storable(metrics: dict[str, Any], *, where: str) -> None:
+    """Says at the first evaluation what the next checkpoint could not hold: it keeps the log."""
+    for name, value in metrics.items():
+        try:
+            json.dumps(value, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"compute_metrics ({where}): checkpoints keep the log as JSON, which cannot hold {name!r}: {error}.",
+                hint="Return numbers, texts, lists and dicts, or use save_strategy='no'.",
+            ) from error
+
+
+def metric_value(metrics: dict[str, Any], name: str) -> float:
     """The metric that `metric_for_best_model` names, with or without `eval_`.
 
     Raises:
-        ConfigError: there is none of this name; lists those that there are.
+        ConfigError: there is none of this name, and it lists those that there are; or it is no number.
     """
     key = name if name.startswith("eval_") else f"eval_{name}"
     if key not in metrics:
         raise ConfigError(
             f"metric_for_best_model={name!r}: the evaluation gave {', '.join(metrics)}.{did_you_mean(key, metrics)}"
         )
-    return metrics[key]
+    value = denumpify_detensorize(metrics[key])
+    if not isinstance(value, (int, float)):
+        raise ConfigError(
+            f"metric_for_best_model={name!r}: expected a number, found a {type(value).__name__}.",
+            hint="Let compute_metrics give one number under this name, such as a mean.",
+        )
+    return value
 
 
 def concatenate(parts: list[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,10 @@ class ThisProcess:
         self.is_main_process, self.local_process_index = processes.is_main, processes.local_rank
         self.is_local_main_process = processes.local_rank == 0
 
-    def backward(self, loss: torch.Tensor) -> None:
-        torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
+    def backward(self, loss: torch.Tensor, **options: Any) -> None:
+        """Adds the gradient of a loss, scaled for fp16; `options` are those of `torch.Tensor.backward`."""
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        scaled.backward(**options)  # type: ignore[no-untyped-call]
 
     @property
     def state(self) -> ThisProcess:
@@ -81,6 +84,22 @@ class ThisProcess:
 
     gather_for_metrics = gather
 
+    def pad_across_processes(self, tensor: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False) -> Any:
+        """Tensors as wide in dimension `dim` as the widest process has them; tuples, lists and dicts of them too."""
+        if self.num_processes == 1:
+            return tensor
+        if isinstance(tensor, Mapping):
+            padded = {name: self.pad_across_processes(one, dim, pad_index, pad_first) for name, one in tensor.items()}
+            return type(tensor)(padded)  # type: ignore[call-arg]
+        if isinstance(tensor, (list, tuple)):
+            return type(tensor)(self.pad_across_processes(one, dim, pad_index, pad_first) for one in tensor)
+        if not -tensor.ndim <= dim < tensor.ndim:
+            return tensor
+        shape = list(tensor.shape)
+        shape[dim] = int(self._processes.largest(shape[dim])) - shape[dim]
+        filling = tensor.new_full(shape, pad_index)
+        return torch.cat((filling, tensor) if pad_first else (tensor, filling), dim)
+
     def wait_for_everyone(self) -> None:
         self._processes.barrier()
 
@@ -91,13 +110,21 @@ class TrainerFacts:
     Attributes:
         model_accepts_loss_kwargs: whether models divide their loss by the step's number of labels, so that nothing
             else does. They never do here; see `TrainerSteps.training_step`.
+        loss_is_scaled_for_ga: True in a subclass says that its loss is divided by the whole step's number of labels:
+            it is then taken as it is.
+        use_apex, deepspeed, is_deepspeed_enabled, is_fsdp_enabled, hp_search_backend: not there.
     """
 
     args: TrainingArguments
     model: Any
     optimizer: Any
     accelerator: ThisProcess
+    processing_class: Any
     model_accepts_loss_kwargs = False
+    loss_is_scaled_for_ga: bool | None = None
+    use_apex = is_deepspeed_enabled = is_fsdp_enabled = False
+    deepspeed = hp_search_backend = None
+    _initial_num_input_tokens_seen = 0
 
     get_learning_rates = get_learning_rates
     get_num_trainable_parameters = get_num_trainable_parameters
@@ -107,6 +134,20 @@ class TrainerFacts:
     def model_wrapped(self) -> Any:
         """The model: nothing is wrapped around it."""
         return self.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The older name of `processing_class`."""
+        return self.processing_class
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self.processing_class = tokenizer
+
+    @property
+    def do_grad_scaling(self) -> bool:
+        """Whether losses are scaled for fp16, by `scaler`."""
+        return self.accelerator.scaler is not None
 
     @property
     def _train_batch_size(self) -> int:
@@ -120,3 +161,7 @@ class TrainerFacts:
     def get_total_train_batch_size(self, args: TrainingArguments) -> int:
         """Rows of one step, of all processes together."""
         return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+    def _prepare_context_parallel_inputs(self, model: Any, inputs: Any) -> tuple[Any, Any]:
+        """A batch as it is, and a context without effect: texts are never cut among processes."""
+        return contextlib.nullcontext, inputs

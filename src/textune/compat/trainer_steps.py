@@ -52,6 +52,7 @@ class TrainerSteps(TrainerFacts):
     Attributes:
         pass_weight: share of the current pass in its step's loss; `training_step` multiplies its loss with it.
         current_gradient_accumulation_steps: passes of the current step.
+        step_operations: what a script's own `floating_point_ops` says of the current step.
     """
 
     train_dataset: Any
@@ -71,6 +72,7 @@ class TrainerSteps(TrainerFacts):
     callback_handler: CallbackHandler
     pass_weight = 1.0
     current_gradient_accumulation_steps = 1
+    step_operations = 0
     _made_scheduler = False
     _signature_columns: list[str] | None = None
 
@@ -253,7 +255,7 @@ class TrainerSteps(TrainerFacts):
         `num_items` is that of this pass alone, so that a loss which divides by it and one which takes the mean are
         the same, and both are weighted with `pass_weight`. transformers hands over the whole step's number and cannot
         know which of them it got: BERT's heads take the mean, and their gradient is then as many times too large as
-        there are passes.
+        there are passes. Only a loss that `loss_is_scaled_for_ga` speaks of gets the whole step's number here.
         """
         options: dict[str, Any] = {"return_outputs": True} if return_outputs else {}
         parameters = inspect.signature(self.compute_loss).parameters
@@ -302,6 +304,8 @@ class TrainerSteps(TrainerFacts):
         outputs = model(**inputs)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+            if self.loss_is_scaled_for_ga and self.args.average_tokens_across_devices and model.training:
+                loss = loss * self.processes.world_size  # it was divided by the number of all processes' labels
         elif self.label_smoother is not None and labels is not None:
             loss = self.label_smoother(outputs, labels)
         else:

@@ -43,6 +43,7 @@ _OWN_STEPS = (
     "training_step",
     "get_train_dataloader",
     "compute_loss_context_manager",
+    "floating_point_ops",
     "_prepare_inputs",
     "_prepare_input",
     "_remove_unused_columns",
@@ -232,8 +233,11 @@ class BatchWork:
                 continue
             rows = [_num_rows(inputs) for inputs in passes]
             self.rows_per_pass = max([self.rows_per_pass, *rows])
-            sums = processes.sum([len(passes), sum(rows), sum(self._tokens(inputs) for inputs in passes)])
-            num_passes, num_rows, num_tokens = (int(value) for value in sums)
+            tokens, operations = sum(self._tokens(inputs) for inputs in passes), 0
+            if self.trainer.has_own("floating_point_ops"):
+                operations = sum(self.trainer.floating_point_ops(inputs) for inputs in passes)
+            sums = processes.sum([len(passes), sum(rows), tokens, operations])
+            num_passes, num_rows, num_tokens, self.trainer.step_operations = (int(value) for value in sums)
             if not num_passes:
                 return
             if order is not None:
@@ -252,23 +256,28 @@ class BatchWork:
         set_seed(derive_seed(seed, f"batches-{epoch}-{number}") % 2**32 if epoch or number else seed)
 
     def accumulate(self, step: Step) -> float:
-        """Each pass counts by its share of the step's labels: 32 x 1, 8 x 4 and 4 x 8 rows give the same gradient."""
+        """Each pass counts by its share of the step's labels: 32 x 1, 8 x 4 and 4 x 8 rows give the same gradient.
+
+        A loss that a script says to be scaled is told the step's number of labels and counts as it is.
+        """
         if self.dropout is not None:
             self.dropout.reseed(torch.initial_seed())
         items, world = [count_items(inputs) for inputs in step.passes], self.trainer.processes
         self.trainer.current_gradient_accumulation_steps = len(items)
         if self.trainer.args.average_tokens_across_devices:
-            mean_items = world.sum([sum(items)])[0] / world.world_size
+            step_items = world.sum([sum(items)])[0]
+            mean_items = step_items / world.world_size
         else:
-            mean_items = sum(items)
+            step_items = mean_items = sum(items)
+        scaled = self._loss_is_scaled()
         total = torch.zeros((), device=self.trainer.args.device)
         for number, (inputs, count) in enumerate(zip(step.passes, items, strict=True)):
             if number:
                 self.trainer.tell("on_substep_end")
-            self.trainer.pass_weight = count / max(mean_items, 1 / world.world_size)
-            items_here = torch.tensor(count, device=self.trainer.args.device)
+            self.trainer.pass_weight = 1.0 if scaled else count / max(mean_items, 1 / world.world_size)
+            items_told = torch.tensor(int(step_items) if scaled else count, device=self.trainer.args.device)
             step_of_pass = self.trainer.training_step
-            loss = step_of_pass(*as_taken(step_of_pass, self.trainer.model, inputs, items_here))
+            loss = step_of_pass(*as_taken(step_of_pass, self.trainer.model, inputs, items_told))
             total += loss.detach().to(total)
         self.trainer.pass_weight = 1.0
         if world.world_size > 1:
@@ -277,6 +286,12 @@ class BatchWork:
                 if parameter.grad is not None:
                     parameter.grad /= world.world_size
         return float(total) / world.world_size
+
+    def _loss_is_scaled(self) -> bool:
+        trainer = self.trainer
+        # transformers' own heads take the mean of a batch, whatever a script says.
+        own = trainer.has_own("compute_loss") or trainer.compute_loss_func is not None
+        return bool(trainer.loss_is_scaled_for_ga) and (own or not is_text_classifier(trainer.model))
 
     def cut(self, step: Step, rows: int | None) -> Step:
         """Batches that are no mappings of tensors, each with a row per example, stay as they are."""

@@ -108,6 +108,8 @@ def fit_temperature(logits: FloatArray, labels: npt.NDArray[Any], problem_type: 
     """
     if problem_type == REGRESSION or _one_label_only(labels):
         return None
+    if _all_right(logits, labels, problem_type):
+        return None  # loss falls with the temperature to 0 in float64, and a search would end anywhere from there on
 
     def loss(log_temperature: float) -> float:
         return float(row_losses(logits / np.exp(log_temperature), labels).mean())
@@ -127,13 +129,17 @@ def why_no_temperature(logits: FloatArray, labels: npt.NDArray[Any], problem_typ
         return "a regression has no probabilities"
     if _one_label_only(labels):
         return "all rows have the same label"
-    if np.array_equal(decide(logits, problem_type), labels):
+    if _all_right(logits, labels, problem_type):
         return "the model is right on all rows, so that they do not tell how sure it may be"
     return "the model's scores tell nothing of the labels of these rows"
 
 
 def _one_label_only(labels: npt.NDArray[Any]) -> bool:
     return bool((labels == labels[0]).all())
+
+
+def _all_right(logits: FloatArray, labels: npt.NDArray[Any], problem_type: str) -> bool:
+    return np.array_equal(decide(logits, problem_type), labels)
 
 
 def _confidence(scores: FloatArray, labels: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,12 @@ class Candidate:
 
     Attributes:
         outcomes: of one model, or of the same recipe trained with several seeds; all candidates have the same rows.
+        cross_validated: the models of several folds made each outcome, each row by the one that had not seen it.
     """
 
     name: str
     outcomes: tuple[Outcome, ...]
+    cross_validated: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,15 @@ class Difference:
 
     Attributes:
         value: its value less the first's; below 0 for an error that has fallen.
-        interval: of `value`; None where both are alike on every row, or there is but one.
+        interval: of `value`; None where it is the same whichever rows are drawn, or there is but one.
         p_value: how often so large a difference, either way, would arise if there were none. Of several candidates
-            adjusted for their number (Holm 1979).
+            adjusted for their number (Holm 1979). Where a difference is the same whichever rows are drawn, it is
+            McNemar's for the accuracy of two single models, else None.
     """
 
     value: float
     interval: Interval | None
-    p_value: float
+    p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class McNemar:
 
     Attributes:
         only_first, only_second: rows that only one of them has right.
+        p_value: in a `Comparison` of several candidates adjusted for their number (Holm 1979).
         exact: by the binomial distribution; else by chi-squared with continuity correction.
     """
 
@@ -109,6 +113,7 @@ class Comparison:
         figures: metric -> one per candidate.
         differences: metric -> one per candidate after the first.
         mcnemar: one per candidate after the first; None for several seeds, or numbers instead of classes.
+        alike: one per candidate after the first: whether it predicts what the first does on every row.
         split: of the runs that are compared; None where there are none.
         notes: what should be said about the comparison.
     """
@@ -120,6 +125,7 @@ class Comparison:
     figures: dict[str, tuple[Figure, ...]]
     differences: dict[str, tuple[Difference, ...]]
     mcnemar: tuple[McNemar | None, ...]
+    alike: tuple[bool, ...]
     split: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -132,6 +138,7 @@ class Comparison:
             "metrics": {name: self._metric_json(name) for name in self.metrics},
             "undefined": list(self.undefined),
             "mcnemar": [test and asdict(test) for test in self.mcnemar],
+            "alike": list(self.alike),
             "notes": list(self.notes),
         }
 
@@ -173,6 +180,7 @@ def compare(
     outcomes = [outcome for candidate in candidates for outcome in candidate.outcomes]
     values = [defined_values(outcome, metric_names) for outcome in outcomes]
     drawn = _resampled(outcomes, metric_names, seed=seed, num_resamples=num_resamples)
+    num_rows = len(outcomes[0].labels)
     defined = tuple(
         name
         for name in metric_names
@@ -186,34 +194,38 @@ def compare(
         else {}
         for candidate in candidates
     ]
+    tests = [_mcnemar_of(candidates[0], candidate) for candidate in candidates[1:]]
     figures, differences = {}, {}
     for name in defined:
         own = np.array([value[name] for value in values], np.float64)
         figures[name] = tuple(
             _figure(own[side], single.get(name)) for side, single in zip(sides, intervals, strict=True)
         )
-        found = [_difference(own, drawn[name], sides[0], side, num_rows=len(outcomes[0].labels)) for side in sides[1:]]
-        differences[name] = _adjusted(found)
+        constant = [test.p_value if test and name == "accuracy" else None for test in tests]
+        differences[name] = _differences(own, drawn[name], sides, num_rows=num_rows, constant_p_values=constant)
     return Comparison(
         tuple(candidate.name for candidate in candidates),
-        len(outcomes[0].labels),
+        num_rows,
         defined,
         tuple(name for name in metric_names if name not in defined),
         figures,
         differences,
-        tuple(_mcnemar_of(candidates[0], candidate) for candidate in candidates[1:]),
+        _adjusted_tests(tests),
+        tuple(_alike(candidates[0], candidate) for candidate in candidates[1:]),
         notes=_notes(candidates),
     )
 
 
 def _notes(candidates: Sequence[Candidate]) -> tuple[str, ...]:
     notes = []
-    single = [candidate.name for candidate in candidates if len(candidate.outcomes) == 1]
-    if single:
-        notes.append(
-            f"one training each of {', '.join(single)}: another seed of the same recipe would give other figures, of "
-            "which intervals and p-values do not know"
-        )
+    single = [candidate for candidate in candidates if len(candidate.outcomes) == 1]
+    for what, cross_validated in (("training", False), ("cross-validation", True)):
+        names = [candidate.name for candidate in single if candidate.cross_validated is cross_validated]
+        if names:
+            notes.append(
+                f"one {what} each of {', '.join(names)}: another seed of the same recipe would give other figures, of "
+                "which intervals and p-values do not know"
+            )
     if len(candidates) > 2:
         notes.append(f"p-values are adjusted for {len(candidates) - 1} comparisons (Holm)")
     return tuple(notes)
@@ -280,8 +292,39 @@ def _figure(values: FloatArray, interval: Interval | None) -> Figure:
     return Figure(float(values.mean()), tuple(map(float, values)), deviation, interval)
 
 
-def _difference(values: FloatArray, drawn: FloatArray, first: slice, second: slice, *, num_rows: int) -> Difference:
-    """Of the second side less the first; `values` are of all models, `drawn` of all models and resamples."""
+def _differences(
+    values: FloatArray,
+    drawn: FloatArray,
+    sides: Sequence[slice],
+    *,
+    num_rows: int,
+    constant_p_values: Sequence[float | None],
+) -> tuple[Difference, ...]:
+    """Of each side after the first, with p-values adjusted for their number; see `_difference`."""
+    found = [
+        _difference(values, drawn, sides[0], side, num_rows=num_rows, constant_p_value=p_value)
+        for side, p_value in zip(sides[1:], constant_p_values, strict=True)
+    ]
+    p_values = _adjusted([one.p_value for one in found])
+    return tuple(replace(one, p_value=p_value) for one, p_value in zip(found, p_values, strict=True))
+
+
+def _difference(
+    values: FloatArray,
+    drawn: FloatArray,
+    first: slice,
+    second: slice,
+    *,
+    num_rows: int,
+    constant_p_value: float | None,
+) -> Difference:
+    """Of the second side less the first.
+
+    Args:
+        values: of all models.
+        drawn: of all models and resamples.
+        constant_p_value: of a difference that all resamples agree on, where their spread gives none.
+    """
     from scipy.stats import t
 
     difference = float(values[second].mean() - values[first].mean())
@@ -291,9 +334,13 @@ def _difference(values: FloatArray, drawn: FloatArray, first: slice, second: sli
     parts += [seed_variance(values[side], drawn[side]) for side in (first, second)]
     error, freedom = _combined(parts)
     if error == 0:
-        return Difference(difference, None, 1.0)
+        return Difference(difference, None, 1.0 if _is_zero(difference) else constant_p_value)
     p_value = float(2 * t.sf(abs(difference) / error, freedom))
     return Difference(difference, _around(difference, error, freedom), p_value)
+
+
+def _is_zero(difference: float) -> bool:
+    return difference**2 <= _ROUNDING
 
 
 def _combined(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -330,15 +377,29 @@ def seed_variance(values: FloatArray, drawn: FloatArray) -> tuple[float, float]:
     return max(0.0, whole - own_noise) / num_seeds, (whole / num_seeds) ** 2 / (num_seeds - 1)
 
 
-def _adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    """Holm's adjustment of the p-values for their number."""
-    order = np.argsort([difference.p_value for difference in differences], kind="stable")
-    adjusted, highest = list(differences), 0.0
-    for place, index in enumerate(order):
-        one = differences[index]
-        highest = max(highest, min(1.0, one.p_value * (len(differences) - place)))
-        adjusted[index] = Difference(one.value, one.interval, highest)
-    return tuple(adjusted)
+def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjustment for the number of comparisons; one without a p-value counts and stays without."""
+    ascending = sorted((p_value, index) for index, p_value in enumerate(p_values) if p_value is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for place, (p_value, index) in enumerate(ascending):
+        highest = max(highest, min(1.0, p_value * (len(p_values) - place)))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _adjusted_tests(tests: Sequence[McNemar | None]) -> tuple[McNemar | None, ...]:
+    p_values = _adjusted([None if test is None else test.p_value for test in tests])
+    return tuple(
+        None if test is None or p_value is None else replace(test, p_value=p_value)
+        for test, p_value in zip(tests, p_values, strict=True)
+    )
+
+
+def _alike(first: Candidate, second: Candidate) -> bool:
+    """Whether all models of both predict the same on every row."""
+    expected = first.outcomes[0].predictions
+    return all(np.array_equal(outcome.predictions, expected) for side in (first, second) for outcome in side.outcomes)
 
 
 def _mcnemar_of(first: Candidate, second: Candidate) -> McNemar | None:
@@ -353,22 +414,37 @@ def verdict(comparison: Comparison, metric: str, index: int) -> str:
     first, second = comparison.names[0], comparison.names[index]
     if comparison.num_rows < 2:
         return f"One row does not tell whether {first} or {second} is better."
-    if difference.interval is None:
+    if comparison.alike[index - 1]:
         return f"{first} and {second} have the same {metric}: they predict alike on every row."
+    interval = _interval_text(metric, difference)
+    if _is_zero(difference.value):
+        same = f"{first} and {second} have the same {metric} on these rows"
+        return f"{same}, whichever are drawn." if interval is None else f"{same} ({interval} of the difference)."
+    better = (difference.value > 0) == METRICS[metric].higher_is_better
+    unit = metric if metric == "rmse" else f"points of {metric}"
+    by = f"{'better' if better else 'worse'} than {first} by {_size(metric, abs(difference.value))} {unit}"
+    if difference.p_value is None:
+        return f"{second} is {by} (no interval, no p-value: it is the same whichever of these rows are drawn)."
+    noise = "more than noise explains" if difference.p_value < 1 - LEVEL else "which is within noise"
+    p_value = p_text(difference.p_value)
+    if interval is None:
+        interval, p_value = "no interval: it is the same whichever of these rows are drawn", f"McNemar's {p_value}"
+    return f"{second} is {by} ({interval}), {noise} ({p_value})."
+
+
+def _interval_text(metric: str, difference: Difference) -> str | None:
+    """The interval of a difference's size, positive for the sign that the difference has."""
+    if difference.interval is None:
+        return None
     sign = 1 if difference.value >= 0 else -1
     low, high = sorted((sign * difference.interval.low, sign * difference.interval.high))
-    by, low_text, high_text = (_size(metric, number) for number in (abs(difference.value), low, high))
-    better = (difference.value > 0) == METRICS[metric].higher_is_better
-    noise = "more than noise explains" if difference.p_value < 1 - LEVEL else "which is within noise"
-    unit = metric if metric == "rmse" else f"points of {metric}"
-    return (
-        f"{second} is {'better' if better else 'worse'} than {first} by {by} {unit} "
-        f"(95 % interval {low_text} to {high_text}), {noise} ({p_text(difference.p_value)})."
-    )
+    return f"95 % interval {_size(metric, low)} to {_size(metric, high)}"
 
 
-def p_text(p_value: float) -> str:
-    """`p = 0.24`, or `p < 0.001`."""
+def p_text(p_value: float | None) -> str:
+    """`p = 0.24`, `p < 0.001`, or `no p-value`."""
+    if p_value is None:
+        return "no p-value"
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 

@@ -22,7 +22,9 @@ Forward = Callable[[Examples], "torch.Tensor"]
 
 def why_batches_are_padded(model: PreTrainedModel, padding: Padding) -> str | None:
     """Returns what was asked for or what the model needs, in words; None where real tokens alone can be computed."""
-    return why_padded(model) if padding.width is None else "pad_to_max_length"
+    if padding.width is not None:
+        return "pad_to_max_length"
+    return why_padded(model) if padding.multiple_of is None else "pad_to_multiple_of"
 
 
 @contextlib.contextmanager

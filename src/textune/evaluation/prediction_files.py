@@ -20,7 +20,7 @@ from textune.data.wording import listed, near_name
 from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_mean
 from textune.evaluation.comparison import Candidate
 from textune.evaluation.metrics import metric_names
-from textune.evaluation.predictions import LIST_SEPARATOR, LabelSet
+from textune.evaluation.predictions import LIST_SEPARATOR, FloatArray, LabelSet
 from textune.evaluation.sums import Outcome
 from textune.files import reading_errors, user_path
 from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -38,7 +38,9 @@ class Predicted:
         source: the file or run, for messages.
         ids: of the rows, as text.
         labels: as they stand there; None where there are none.
-        predictions: as they stand there.
+        predictions: as they stand there; None where scores stand for them.
+        scores: float64 [num_rows, num_names], of files without predictions: what they decide depends on the task,
+            which another file or run may tell.
         label_set: what a run says of its outputs; None for a file.
         names: label names that scores are given for, in their order.
         metrics: of the run's data, the main one first; empty for a file.
@@ -47,7 +49,8 @@ class Predicted:
     source: str
     ids: list[str]
     labels: list[Any] | None
-    predictions: list[Any]
+    predictions: list[Any] | None
+    scores: FloatArray | None
     label_set: LabelSet | None
     names: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -88,7 +91,11 @@ def read_rivals(sources: Sequence[str], *, split: str | None = None) -> Rivals:
     label_set = _common_label_set(every)
     ids, labels = _reference_rows(every, label_set)
     candidates = tuple(
-        Candidate(name, tuple(_outcome(predicted, ids, labels, label_set) for predicted in group))
+        Candidate(
+            name,
+            tuple(_outcome(predicted, ids, labels, label_set) for predicted in group),
+            cross_validated=any(_is_cross_validated(member, split) for member in members[name]),
+        )
         for name, group in read.items()
     )
     first = next((predicted.metrics for predicted in every if predicted.metrics), ())
@@ -162,6 +169,14 @@ def _common_split(runs: Sequence[Run], asked: str | None) -> str:
     return "test" if "test" in other else other[0] if other else chosen
 
 
+def _is_cross_validated(member: Run | Path, split: str | None) -> bool:
+    """Whether these are the predictions of a cross-validation's folds, not those of its model on other rows."""
+    if isinstance(member, Path):
+        return False
+    summary = member.summary
+    return summary.get("kind") == "folds" and split == summary["selected"]["split"]
+
+
 def _read(member: Run | Path, split: str | None) -> Predicted:
     if isinstance(member, Path):
         return _read_file(member)
@@ -197,18 +212,15 @@ def _predicted(
             hint="Rename the columns of the file.",
         )
     names = tuple(name.removeprefix(SCORE) for name in scored)
+    predictions, scores = None, None
     if "prediction" in columns:
         predictions = table["prediction"].to_pylist()
     else:
-        values = np.column_stack([_numbers(table[name], name, source) for name in scored])
-        if label_set is not None and label_set.problem_type == MULTI_LABEL:
-            predictions = [[name for name, on in zip(names, row, strict=True) if on] for row in values >= 0.5]
-        else:
-            predictions = [names[place] for place in values.argmax(axis=1)]
+        scores = np.column_stack([_numbers(table[name], name, source) for name in scored])
     ids = ["" if value is None else _text(value) for value in table["id"].to_pylist()]
     _require_full(ids, source, "id")
     labels = table["label"].to_pylist() if "label" in columns else None
-    return Predicted(source, ids, labels, predictions, label_set, names, metrics)
+    return Predicted(source, ids, labels, predictions, scores, label_set, names, metrics)
 
 
 def _require_full(values: Sequence[Any], source: str, what: str) -> None:
@@ -217,11 +229,8 @@ def _require_full(values: Sequence[Any], source: str, what: str) -> None:
         raise DataError(f"{source}: {len(empty):,} of {len(values):,} rows have no {what}, first row {empty[0]:,}.")
 
 
-def _numbers(column: pa.ChunkedArray, name: str, source: str) -> npt.NDArray[np.float64]:
-    try:
-        return np.array([float(value) for value in column.to_pylist()])
-    except (TypeError, ValueError):
-        raise DataError(f"{source}: expected a number in every row of {name!r}.") from None
+def _numbers(column: pa.ChunkedArray, name: str, source: str) -> FloatArray:
+    return np.array([_number(value, source, repr(name)) for value in column.to_pylist()])
 
 
 def _common_label_set(every: Sequence[Predicted]) -> LabelSet:
@@ -247,17 +256,29 @@ def _inferred_label_set(every: Sequence[Predicted]) -> LabelSet:
     values = [
         value
         for predicted in every
-        for value in (*predicted.predictions, *(predicted.labels or ()))
+        for value in (*(predicted.predictions or ()), *(predicted.labels or ()))
         if value is not None and value != ""
     ]
-    if any(isinstance(value, list) for value in values):
-        names = natural_sorted({_text(item) for value in values for item in _list(value)})
-        return LabelSet(MULTI_LABEL, names)
-    texts = {_text(value) for value in values}
-    if all(map(is_number, texts)) and not all(map(is_whole_number, texts)):
+    decided = {name for predicted in every if predicted.scores is not None for name in predicted.names}
+    texts = {_text(value) for value in values if not isinstance(value, list)}
+    problem_type = SINGLE_LABEL
+    if any(isinstance(value, list) for value in values) or _are_joined(texts | decided):
+        problem_type = MULTI_LABEL
+        texts = {_text(item) for value in values for item in _list(value)}
+    elif all(map(is_number, texts)) and not all(map(is_whole_number, texts)):
         return LabelSet(REGRESSION, ())
     scored = next((predicted.names for predicted in every if predicted.names), ())
-    return LabelSet(SINGLE_LABEL, scored if texts <= set(scored) else natural_sorted(texts))
+    others = (texts | decided) - set(scored)
+    if not others or (decided and _are_class_ids(others, scored)):
+        return LabelSet(problem_type, scored)
+    return LabelSet(problem_type, natural_sorted(texts | decided))
+
+
+def _are_joined(texts: set[str]) -> bool:
+    """Whether some text joins several labels: all its parts occur elsewhere, as those of a name with `|` hardly do."""
+    parts = {text: set(_list(text)) for text in texts}
+    counts = Counter(part for own in parts.values() for part in own)
+    return any(len(own) > 1 and all(counts[part] > 1 for part in own) for own in parts.values())
 
 
 def _reference_rows(every: Sequence[Predicted], label_set: LabelSet) -> tuple[list[str], npt.NDArray[Any]]:
@@ -311,8 +332,40 @@ def _places(predicted: Predicted, ids: Sequence[str]) -> npt.NDArray[np.int64]:
 
 
 def _outcome(predicted: Predicted, ids: Sequence[str], labels: npt.NDArray[Any], label_set: LabelSet) -> Outcome:
-    predictions = _encoded(predicted, predicted.predictions, label_set, what="prediction")
+    if predicted.scores is None:
+        predictions = _encoded(predicted, predicted.predictions or [], label_set, what="prediction")
+    else:
+        predictions = _decided(predicted, predicted.scores, label_set)
     return Outcome(labels, predictions[_places(predicted, ids)], len(label_set.names))
+
+
+def _decided(predicted: Predicted, scores: FloatArray, label_set: LabelSet) -> npt.NDArray[Any]:
+    """What scores decide, in the form of `predictions.decide`."""
+    if label_set.problem_type == REGRESSION:
+        raise DataError(
+            f"{predicted.source}: expected a column 'prediction' with the numbers of a regression; found "
+            f"scores of labels: {listed(predicted.names)}."
+        )
+    ids = _ids_of(set(predicted.names), predicted, label_set, what="scored label")
+    places = [ids[name] for name in predicted.names]
+    missing = [name for place, name in enumerate(label_set.names) if place not in places]
+    if missing:
+        raise DataError(
+            f"{predicted.source}: expected a column {SCORE}NAME for each label; there is none for {listed(missing)}.",
+            hint="Add it, lower than the other scores for a label that the tool does not know; or give a column "
+            "'prediction'.",
+        )
+    scores = scores[:, np.argsort(places)]
+    if label_set.problem_type == SINGLE_LABEL:
+        return np.asarray(scores.argmax(axis=1))
+    beyond = scores[(scores < 0) | (scores > 1)]
+    if len(beyond):
+        raise DataError(
+            f"{predicted.source}: expected scores from 0 to 1, of which at least one half means that a row has the "
+            f"label; found {beyond[0]:g}.",
+            hint="Write probabilities, not logits.",
+        )
+    return (scores >= 0.5).astype(np.float32)
 
 
 def _encoded(predicted: Predicted, values: Sequence[Any], label_set: LabelSet, *, what: str) -> npt.NDArray[Any]:
@@ -322,8 +375,8 @@ def _encoded(predicted: Predicted, values: Sequence[Any], label_set: LabelSet, *
         _require_full(values, predicted.source, what)
     if label_set.problem_type == REGRESSION:
         return np.array([_number(value, predicted.source, what) for value in values])
-    items = [[_text(item) for item in _list(value)] if is_list else [_text(value)] for value in values]
-    ids = _ids_of({name for row in items for name in row}, label_set.names, predicted.source, what)
+    items = _items(values, label_set)
+    ids = _ids_of({name for row in items for name in row}, predicted, label_set, what=what)
     if not is_list:
         return np.array([ids[name] for (name,) in items], np.int64)
     encoded = np.zeros((len(items), len(label_set.names)), np.float32)
@@ -332,16 +385,42 @@ def _encoded(predicted: Predicted, values: Sequence[Any], label_set: LabelSet, *
     return encoded
 
 
-def _ids_of(found: set[str], names: Sequence[str], source: str, what: str) -> Mapping[str, int]:
-    known = {name: index for index, name in enumerate(names)}
+def _items(values: Sequence[Any], label_set: LabelSet) -> list[list[str]]:
+    """The labels of each row as text."""
+    if label_set.problem_type == MULTI_LABEL:
+        return [[_text(item) for item in _list(value)] for value in values]
+    return [[] if value is None or value == "" else [_text(value)] for value in values]
+
+
+def _ids_of(found: set[str], predicted: Predicted, label_set: LabelSet, *, what: str) -> Mapping[str, int]:
+    if all(map(str.isdecimal, found)) and _has_class_ids(predicted, label_set):
+        return {name: int(name) for name in found}
+    known = {name: index for index, name in enumerate(label_set.names)}
     unknown = natural_sorted(found - known.keys())
-    if not unknown:
-        return known
-    if all(name.isdecimal() and int(name) < len(names) for name in found):
-        return {name: int(name) for name in found}  # class ids in place of names
-    raise DataError(
-        f"{source}: the {what} {unknown[0]!r} is none of the labels {listed(names)}.{did_you_mean(unknown[0], names)}"
-    )
+    if unknown:
+        raise DataError(
+            f"{predicted.source}: the {what} {unknown[0]!r} is none of the labels {listed(label_set.names)}."
+            f"{did_you_mean(unknown[0], label_set.names)}"
+        )
+    return known
+
+
+def _has_class_ids(predicted: Predicted, label_set: LabelSet) -> bool:
+    """Whether a file's whole numbers are class ids in place of names.
+
+    All of the file are asked: where labels are named 1 to 5, predictions that happen to lie between 1 and 4 may be
+    either, and the labels beside them tell.
+    """
+    columns = [_items(values or [], label_set) for values in (predicted.labels, predicted.predictions)]
+    if predicted.scores is not None:
+        columns.append([list(predicted.names)])
+    found = [{name for row in column for name in row} for column in columns]
+    numbers = {name for names in found if all(map(str.isdecimal, names)) for name in names}
+    return not numbers <= set(label_set.names) and _are_class_ids(numbers, label_set.names)
+
+
+def _are_class_ids(texts: set[str], names: Sequence[str]) -> bool:
+    return texts <= {str(class_id) for class_id in range(len(names))}
 
 
 def _number(value: Any, source: str, what: str) -> float:
@@ -357,11 +436,13 @@ def _number(value: Any, source: str, what: str) -> float:
 def _list(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
-    return [] if value is None else [item for item in str(value).split(LIST_SEPARATOR) if item]
+    return [] if value is None else [item for item in _text(value).split(LIST_SEPARATOR) if item]
 
 
 def _text(value: Any) -> str:
-    """A cell as text; whole numbers alike, whatever type the file has for them."""
+    """A cell as text; whole numbers alike, whatever type the file has for them, and the rest as labels are spelled."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)

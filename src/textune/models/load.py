@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.errors import CheckpointError, InputNotFoundError
+from textune.config import flag_of
+from textune.errors import CheckpointError, ConfigError, InputNotFoundError
 from textune.files import read_json, reading_errors, replacing_folder, user_path
 from textune.limits import MAX_LABELS, MAX_LAYERS
 from textune.models.quiet import first_line, quiet_transformers
 from textune.models.starter import starter_folder
-from textune.models.tokenizer import forget_saved_truncation, load_tokenizer
+from textune.models.tokenizer import forget_saved_truncation, load_tokenizer, use_padding_token
 from textune.models.weights import check_safetensors, count_weights, require_safetensors
 from textune.seeds import derive_seed
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STARTER = "starter"
-# What textune needs of a hub model; never its code or its pickles.
-HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bpe.codes")
+CHECKPOINT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*bpe.codes")
+"""What a checkpoint is loaded from, as shell patterns; never its code or its pickles."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def find_checkpoint(name: str, *, revision: str | None = None) -> Path:
         revision: branch, tag or commit of a hub model.
 
     Raises:
+        ConfigError: a revision of something else than a hub model.
         UnavailableError: the hub cannot be reached, or the starter is not installed.
         InputNotFoundError: neither a folder nor a hub model, or a folder that may not be read.
         CheckpointError: the folder holds no usable checkpoint: see `check_folder`.
@@ -52,6 +54,12 @@ def find_checkpoint(name: str, *, revision: str | None = None) -> Path:
     path = user_path(name)
     with reading_errors(path):
         is_folder, exists = path.is_dir(), path.exists()
+    if revision is not None and (name == STARTER or is_folder):
+        raise ConfigError(
+            f"{flag_of('model.revision')}: expected none, because {name!r} is "
+            f"{'the packaged checkpoint' if name == STARTER else 'a folder'} and no hub model; found {revision!r}.",
+            hint="Leave model.revision out, or set it to null.",
+        )
     if name == STARTER:
         folder = starter_folder()
     elif is_folder:
@@ -66,7 +74,7 @@ def find_checkpoint(name: str, *, revision: str | None = None) -> Path:
     else:
         from textune.models.hub import download
 
-        folder = download(name, revision=revision, patterns=HUB_FILES)
+        folder = download(name, revision=revision, patterns=CHECKPOINT_FILES)
     with reading_errors(folder):
         check_folder(folder, name=name)
     return folder
@@ -180,6 +188,7 @@ def load_classifier(
     notes = [describe_loading(model, new, dropped=set(report["unexpected_keys"]))]
     if not new and stored_names and label_names:
         notes += _adopt_head(model, stored_names, list(label_names))
+    notes += use_padding_token(tokenizer, model.config)
     return Classifier(model.eval(), tokenizer, tuple(notes))
 
 
@@ -198,7 +207,8 @@ def load_trained(folder: Path) -> Classifier:
             f"The checkpoint in {str(folder)!r} is not a trained classifier: it lacks {_module_names(new)}.",
             hint="Train it first: textune train --model ...",
         )
-    return Classifier(model.eval(), load_tokenizer(folder), ())
+    tokenizer = load_tokenizer(folder)
+    return Classifier(model.eval(), tokenizer, tuple(use_padding_token(tokenizer, model.config)))
 
 
 def save_classifier(classifier: Classifier, folder: Path, *, max_length: int) -> None:

@@ -104,7 +104,8 @@ def resolve_class_weights(
 
     Returns:
         For "balanced", scikit-learn's `n / (num_present * count)` for single labels, of which those without rows do
-        not count and have 0; and negatives / positives per label for several labels.
+        not count and have 0; and negatives / positives per label for several labels, of each one at least: with a
+        weight of 0, a label that all rows have would not be trained.
 
     Raises:
         ConfigError: see `check_class_weights`.
@@ -115,7 +116,7 @@ def resolve_class_weights(
     if asked == "balanced":
         if problem_type == MULTI_LABEL:
             positives = np.maximum(labels.sum(axis=0), 1)
-            return np.asarray((len(labels) - positives) / positives, dtype=np.float64)
+            return np.asarray(np.maximum(len(labels) - positives, 1) / positives, dtype=np.float64)
         counts = np.bincount(labels, minlength=num_labels)
         weights = np.zeros(num_labels)
         np.divide(len(labels), np.count_nonzero(counts) * counts, out=weights, where=counts > 0)

@@ -10,7 +10,7 @@ from textune.errors import CheckpointError, ConfigError, panics_as_errors
 from textune.models.quiet import first_line, quiet_transformers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_MAX_LENGTH = 512
 # More than this is transformers' way of saying that there is no limit.
@@ -44,10 +44,49 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         raise CheckpointError(
             f"The tokenizer in {str(folder)!r} has no padding token, which batches need.",
-            hint="Set one: AutoTokenizer.from_pretrained(...).pad_token = ..., then save_pretrained(FOLDER).",
+            hint="Set one that it has, for example tokenizer.pad_token = tokenizer.eos_token, and save it: "
+            "tokenizer.save_pretrained(FOLDER).",
         )
     forget_saved_truncation(tokenizer)
     return tokenizer
+
+
+def use_padding_token(tokenizer: PreTrainedTokenizerBase, model_config: Any) -> list[str]:
+    """Enters the tokenizer's padding token in the model's configuration, by which decoders find a text's last token.
+
+    Returns:
+        What should be said about it, one line or none.
+    """
+    config = model_config.get_text_config()
+    stored, found = getattr(config, "pad_token_id", None), tokenizer.pad_token_id
+    # Of these it says from where positions were counted in pretraining; padding they know by the attention mask.
+    if stored == found or config.model_type in _POSITIONS_AFTER_PADDING:
+        return []
+    config.pad_token_id = found
+    return [] if stored is None else [f"the padding token is the tokenizer's, id {found}; config.json said {stored}"]
+
+
+def check_token_ids(model: PreTrainedModel, largest: int, *, what: str) -> None:
+    """Whether the model has an embedding for each token id.
+
+    Args:
+        largest: of the ids.
+        what: where they are from.
+
+    Raises:
+        CheckpointError: it has none for the largest.
+    """
+    from textune.models.used_rows import word_embeddings
+
+    table = word_embeddings(model)
+    if table is not None and largest >= table.num_embeddings:
+        raise CheckpointError(
+            f"{what}: the tokenizer gave token id {largest:,}; the model has {table.num_embeddings:,} embeddings, for "
+            f"the ids 0 to {table.num_embeddings - 1:,}.",
+            hint="If tokens were added to the tokenizer, give the model as many embeddings, "
+            "model.resize_token_embeddings(len(tokenizer)), and save it. Otherwise tokenizer and weights probably "
+            "belong to different models.",
+        )
 
 
 def _check_vocabulary_file(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -203,15 +203,19 @@ def _rounded(width: int) -> int:
 
 def _split(lengths: Sequence[int], *, num_heads: int) -> list[int]:
     """Cuts texts, longest first, into blocks that cost least together. Returns the blocks' edges, from 0 to the end."""
+    scores_of_row = [num_heads * _rounded(length) ** 2 for length in lengths]
     best, cut = [0.0], [0]
     for stop in range(1, len(lengths) + 1):
-        costs = []
-        for start in range(stop):
-            scores = (stop - start) * num_heads * _rounded(lengths[start]) ** 2
-            too_large = scores > _MOST_SCORES and stop - start > 1
-            costs.append(math.inf if too_large else best[start] + scores + _BLOCK_COST)
-        cut.append(int(np.argmin(costs)))
-        best.append(costs[cut[-1]])
+        lowest, chosen = math.inf, 0
+        for start in range(stop - 1, -1, -1):
+            scores = (stop - start) * scores_of_row[start]
+            if scores > _MOST_SCORES and stop - start > 1:
+                break  # the texts before are longer, so that with them there are more still
+            cost = best[start] + scores + _BLOCK_COST
+            if cost <= lowest:  # of equal ones the longest block
+                lowest, chosen = cost, start
+        cut.append(chosen)
+        best.append(lowest)
     edges = [len(lengths)]
     while edges[-1]:
         edges.append(cut[edges[-1]])

@@ -8,6 +8,7 @@ w they are (1 - r1 w) (1 - r2 w) ... times what they were. That product is all t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class UsedRows:
 
     Attributes:
         weight: the rows that are trained, [num_used_rows, width]; what the optimiser is given.
+        digest: SHA-256 of `rows`.
         decay: the product of (1 - learning rate x weight decay) over all updates: what `write_back` multiplies the
             unused rows with. Who updates the weights keeps it.
     """
@@ -45,6 +47,7 @@ class UsedRows:
             (module, name) for module in model.modules() for name, child in module.named_children() if child is table
         )
         self._rows = torch.from_numpy(rows).to(table.weight.device)
+        self.digest = hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()
         self._small = _SmallTable(table, self._rows)
         self._untrained: torch.Tensor | None = None
         self.weight = self._small.weight
@@ -109,13 +112,22 @@ class _SmallTable(nn.Embedding):
         return super().forward(self.position[input])
 
 
+def word_embeddings(model: PreTrainedModel) -> nn.Embedding | None:
+    """The table that has a row for each token id; None where there is none, as in CANINE, which hashes them."""
+    try:
+        table = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return table if isinstance(table, nn.Embedding) else None
+
+
 def used_rows(model: PreTrainedModel, token_counts: npt.NDArray[np.integer[Any]]) -> UsedRows | None:
     """The used rows of a model's word embeddings, or None where the table is trained as it is.
 
     Args:
         token_counts: how often each token id occurs in the training data, [num_token_ids].
     """
-    table = model.get_input_embeddings()
+    table = word_embeddings(model)
     if type(table) is not nn.Embedding or not table.weight.requires_grad:
         return None
     if table.max_norm is not None or table.sparse or table.scale_grad_by_freq:

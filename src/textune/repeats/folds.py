@@ -16,13 +16,13 @@ from textune.data.prepare import PreparedData
 from textune.data.rows import labels_of
 from textune.data.tokenize import tokenize_split
 from textune.errors import CheckpointError
-from textune.evaluation.baseline import judged_by, why_failed
+from textune.evaluation.baseline import judged_by, why_folds_failed
 from textune.evaluation.label_errors import LabelErrors, label_errors
 from textune.evaluation.metrics import METRICS, outcome_of
 from textune.evaluation.predictions import FloatArray, LabelSet, logits_of_table, to_scores
 from textune.evaluation.scoring import score, with_uncertainty
 from textune.evaluation.stored_calibration import Calibration
-from textune.files import write_text
+from textune.files import read_json, write_text
 from textune.models.tokenizer import load_tokenizer
 from textune.problem_types import SINGLE_LABEL
 from textune.repeats.members import Member
@@ -62,10 +62,8 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     metric = folds[0].summary["selected"]["metric"]
     figures = _figures(parts, logits, labels, label_set)
     judge = judged_by(metric, list(metric_values(figures)))
-    failed: dict[str, str | None] = {}
-    for number, fold in enumerate(folds, start=1):
-        own = outcome_of(logits[fold_of_row == number], labels[fold_of_row == number], label_set)
-        failed[fold.path.name] = why_failed(own, judge, label_set.names)
+    reasons = why_folds_failed(outcome_of(logits, labels, label_set), fold_of_row, judge, label_set.names)
+    failed = dict(zip((fold.path.name for fold in folds), reasons, strict=True))
     note = _note([name for name, reason in failed.items() if reason], len(folds))
     summary: dict[str, Any] = {
         "kind": "folds",
@@ -87,7 +85,7 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     assert length is not None, "resolved when the rows were tokenised"
     tokens = tokenize_split(rows, load_tokenizer(last.model_path), max_length=length)
     analysis = analyse_split(prepared, prepared.train, logits, labels, tokens=tokens, label_set=label_set)
-    whole.write("analysis.json", {OUT_OF_FOLD: analysis})
+    whole.write("analysis.json", {OUT_OF_FOLD: analysis, **_analysis_of(last)})
     if label_set.problem_type == SINGLE_LABEL and not any(failed.values()):
         found = label_errors(labels, to_scores(logits, SINGLE_LABEL))
         write_text(whole.path / LABEL_ERRORS, label_errors_csv(found, rows, labels, label_set))
@@ -103,6 +101,13 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     summary["training"] = {**last.summary["training"], "seconds_in_all": round(seconds, 3)}
     whole.write("data.json", last.data)
     whole.write("summary.json", summary)
+
+
+def _analysis_of(run: Run) -> dict[str, Any]:
+    """What a run's analysis.json holds; nothing where somebody has removed it, since it holds texts."""
+    file = run.path / "analysis.json"
+    found: dict[str, Any] = read_json(file) if file.exists() else {}
+    return found
 
 
 def _figures(

@@ -39,7 +39,7 @@ def write_seeds(whole: Run, members: Sequence[Member], failures: Mapping[str, st
     for split in splits:
         outcomes = read_outcomes(list(runs.values()), split)
         names = [name for name in metric_values(first[split]) if name in METRICS]
-        intervals = mean_intervals(outcomes, names)
+        intervals = mean_intervals(outcomes, names) if len(outcomes) > 1 else {}  # one seed tells nothing of others
         figures[split] = _means([summary[split] for summary in summaries.values()], intervals)
         if split == selected["split"]:
             judge = judged_by(selected["metric"], names)
@@ -48,6 +48,7 @@ def write_seeds(whole: Run, members: Sequence[Member], failures: Mapping[str, st
     kept = _choose(summaries, failed, split=selected["split"], metric=selected["metric"])
     test = [split for split in splits if split not in split_roles(splits).validation]
     note = _note(kept, failed, selected, quoted=test[0] if test else None)
+    note += _note_of_diverged(list(failures), len(runs))
     copy_model(runs[kept], whole, title="One of several seeds", text=_card_text(note, figures, quoted=[*test, *splits]))
     whole.write("data.json", data)
     whole.write(
@@ -77,7 +78,7 @@ def _means(parts: Sequence[Mapping[str, Any]], intervals: Mapping[str, Interval 
     found: dict[str, Any] = {}
     for name in metric_values(parts[0]):
         values = [metric_values(part)[name] for part in parts]
-        found[name] = spread(values) | {"interval": ends(intervals.get(name))}
+        found[name] = spread(values) | {"interval": ends(intervals.get(name)), "num_runs": len(values)}
         if None in values:
             found[name]["undefined"] = f"it is undefined for {values.count(None)} of {len(values)} seeds"
     rows = {name: parts[0][name] for name in ("positive_label", "baseline") if name in parts[0]}  # the same for all
@@ -116,6 +117,14 @@ def _note(kept: str, failed: Mapping[str, str | None], selected: Mapping[str, An
         f"{note}what to expect of the recipe is rather the mean over seeds, and there is no labelled test split to "
         "measure it without any choice."
     )
+
+
+def _note_of_diverged(diverged: Sequence[str], num_runs: int) -> str:
+    """Of how many the means are, where some have no figures: the mean is better than the recipe then."""
+    if not diverged:
+        return ""
+    behind = f"the means are those of {num_runs}" if num_runs > 1 else "the figures are those of the only one left"
+    return f" Of {num_runs + len(diverged)} seeds {len(diverged)} diverged ({', '.join(diverged)}): {behind}."
 
 
 def _card_text(note: str, figures: Mapping[str, Mapping[str, Any]], *, quoted: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from textune.data.prepare import PreparedData, prepare_inspection, prepare_train
 from textune.display import Display
 from textune.errors import OutOfMemoryError, TextuneError, TrainingError
 from textune.files import user_path
-from textune.lock import run_lock
+from textune.lock import run_lock_or_warning
 from textune.models.load import find_checkpoint
 from textune.repeats.beginnings import require_same_beginning, require_same_rows
 from textune.repeats.folds import folds_of, write_folds
@@ -84,7 +84,7 @@ def train_members(
                     folds_of(prepared, config)  # whether there are rows enough
                 if begun is not None and allow_changes:
                     _require_same_rows(config, whole, members, prepared)
-                _begin(whole, config, begun, stack)
+                _begin(whole, config, begun, stack, display)
         if config.data.folds is not None:
             display.note(
                 "cross-validation: each run ends with its last weights, so that nothing is chosen on the rows that "
@@ -173,10 +173,10 @@ def _first_finished(whole: Run, members: list[Member]) -> str | None:
     return next((member.name for member in members if Run(whole.path / member.name).is_finished), None)
 
 
-def _begin(whole: Run, config: Config, begun: Run | None, stack: ExitStack) -> None:
+def _begin(whole: Run, config: Config, begun: Run | None, stack: ExitStack, display: Display) -> None:
     if begun is None:
         check_output(whole.path, overwrite=config.run.overwrite)
-        stack.enter_context(run_lock(whole.path))
+        stack.enter_context(run_lock_or_warning(whole.path, display.warning))
         Run.create(whole.path, overwrite=config.run.overwrite, config=config)
     else:
         for name in ("summary.json", RUN_PAGE):  # without the first nothing is taken for finished

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _TASK = {"type": "text-classification", "name": "Text Classification"}
 # What the packaged checkpoint is on the hub.
 _STARTER = "sentence-transformers/all-MiniLM-L6-v2"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# Older models and data sets of the hub have no owner.
+_HUB_NAME = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*")
 
 
 def model_card(*, config: Config, prepared: PreparedData, summary: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from textune.config_reading import flat_options
@@ -19,14 +20,20 @@ from textune.report.reading import RunFiles
 MAX_CURVES = 8
 
 
-def comparison_report(runs: Sequence[RunFiles], *, together: RunFiles | None = None) -> Report:
+def comparison_report(runs: Sequence[RunFiles], *, sources: Sequence[Path], together: RunFiles | None = None) -> Report:
     """The page of several runs; what one of them lacks is left out and said.
 
     Args:
+        sources: what is compared: folders of these runs, or of several seeds, which are one side together.
         together: what they say as seeds of one recipe (`textune.repeats`); None where each is a recipe of its own.
     """
-    names = _distinct_names(runs)
+    names = _distinct_names([run.path for run in runs])
     seeds = [] if together is None else [together]
+    verdicts, notes = (
+        runs[0].attempt("Which run is better", _verdicts, sources)
+        if together is None
+        else together.attempt("What they say together", _of_seeds, together)
+    ) or ([], [])
     charts = _charts(runs, names)
     values: dict[str, Any] = {
         "title": "Runs side by side" if together is None else f"{together.name}: {len(runs)} seeds",
@@ -34,12 +41,8 @@ def comparison_report(runs: Sequence[RunFiles], *, together: RunFiles | None = N
         "options": _options(runs),
         "tables": _tables([*runs, *seeds], [*names, "mean"]),
         "heading": "Which is better" if together is None else "What they say together",
-        "verdicts": (
-            runs[0].attempt("Which run is better", _verdicts, runs, names)
-            if together is None
-            else together.attempt("What they say together", _of_seeds, together)
-        )
-        or [],
+        "verdicts": verdicts,
+        "notes": notes,
         "charts": charts,
     }
     told = [*zip(runs, names, strict=True), *((whole, whole.name) for whole in seeds)]
@@ -47,30 +50,32 @@ def comparison_report(runs: Sequence[RunFiles], *, together: RunFiles | None = N
     return Report(render("comparison.html.j2", values, sentences=sentences), tuple(charts))
 
 
-def _verdicts(runs: Sequence[RunFiles], names: Sequence[str]) -> list[str]:
-    """For each run after the first, whether it is better; or why that cannot be said."""
+def _verdicts(sources: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """For each source after the first, whether it is better, or why that cannot be said; and what to keep in mind."""
     try:
-        rivals = read_rivals([str(run.path) for run in runs])
-        comparison = compare(rivals.candidates, list(rivals.metrics))
+        rivals = read_rivals([str(source) for source in sources])
+        sides = zip(rivals.candidates, _distinct_names(sources), strict=True)
+        candidates = [dataclasses.replace(candidate, name=name) for candidate, name in sides]
+        comparison = compare(candidates, list(rivals.metrics))
     except TextuneError as error:
-        return [f"Whether one is better cannot be said. {error}"]
-    comparison = dataclasses.replace(comparison, names=tuple(names))
-    return [verdict(comparison, comparison.metrics[0], place) for place in range(1, len(names))]
+        return [f"Whether one is better cannot be said. {error}"], []
+    found = [verdict(comparison, comparison.metrics[0], place) for place in range(1, len(sources))]
+    return found, [*rivals.notes, *comparison.notes]
 
 
-def _of_seeds(together: RunFiles) -> list[str]:
-    """Which seed was kept and which have failed."""
+def _of_seeds(together: RunFiles) -> tuple[list[str], list[str]]:
+    """Which seeds have failed and which was kept."""
     summary = together.summary
     if not summary:
-        return []
+        return [], []
     failed = [f"{run['name']} has failed: {run['failed']}." for run in summary["runs"] if run["failed"]]
-    return [*failed, summary["selected"]["note"]]
+    return [*failed, summary["selected"]["note"]], []
 
 
-def _distinct_names(runs: Sequence[RunFiles]) -> list[str]:
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
     """The folders' names, or their paths where names alone would not tell them apart."""
-    names = [run.name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
 def _options(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:

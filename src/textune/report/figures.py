@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +26,14 @@ LONGEST_NAME = 18
 Points = Sequence[tuple[float, float]]
 
 
-def slug(name: str) -> str:
-    """A name as part of an identifier or file name."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() or "split"
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Each name as part of an identifier or file name, with a number where it would be that of one before."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() or "split"
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
+        found[name] = next(slug for slug in itertools.chain([plain], numbered) if slug not in found.values())
+    return found
 
 
 def curves(name: str, title: str, lines: Mapping[str, Points], *, ylabel: str, best_step: int | None = None) -> Chart:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from textune import __version__
 from textune.report import sections
 from textune.report.charts import Chart, page_svg, printable
+from textune.report.figures import slugs
 from textune.report.reading import RunFiles
 from textune.report.split import split_section
 
@@ -66,8 +67,10 @@ def run_report(files: RunFiles) -> Report:
 
 
 def _splits(files: RunFiles) -> list[dict[str, Any]]:
-    names = dict.fromkeys([*files.scored_splits, *files.analysis])
-    built = (files.attempt(f"Predictions on {name}", split_section, files, name) for name in names)
+    names = slugs([*files.scored_splits, *files.analysis])
+    built = (
+        files.attempt(f"Predictions on {name}", split_section, files, name, slug=slug) for name, slug in names.items()
+    )
     return [part for part in built if part is not None]
 
 

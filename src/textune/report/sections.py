@@ -11,12 +11,13 @@ from textune.config_reading import flat_options
 from textune.data.wording import counted
 from textune.errors import first_rows
 from textune.evaluation.captions import captions
+from textune.evaluation.metrics import LOSS
 from textune.evaluation.units import title, value_text
 from textune.report.charts import Chart
 from textune.report.figures import curves, length_distribution
 from textune.report.reading import RunFiles
+from textune.summary import metric_entries
 
-NOT_FIGURES = {"per_class", "calibration", "positive_label", "baseline", "num_rows"}
 NOT_METRICS = {"step", "epoch", "split", "best", "loss", "kind"}
 LENGTHS = ("median", "percentile_95", "longest_before_truncation", "truncated_rows")
 Section = dict[str, Any]
@@ -83,7 +84,7 @@ def results(files: RunFiles) -> Section | None:
         return None
     entries = {split: scores(files.summary[split]) for split in splits}
     chosen = files.summary["selected"]["metric"]
-    headline = chosen if chosen != "loss" else next(iter(entries[splits[0]]))
+    headline = chosen if chosen not in {None, LOSS} else next(iter(entries[splits[0]]))  # None: nothing was chosen
     return {
         "note": files.summary["selected"].get("note"),
         "failed": files.summary["selected"].get("failed"),
@@ -109,7 +110,7 @@ def table(columns: dict[str, dict[str, Figure]], num_rows: dict[str, int]) -> Se
 
 def scores(split: dict[str, Any]) -> dict[str, Figure]:
     """The metrics in one split's part of summary.json."""
-    return {name: Figure.of(name, entry) for name, entry in split.items() if name not in NOT_FIGURES}
+    return {name: Figure.of(name, entry) for name, entry in metric_entries(split).items()}
 
 
 def learning(files: RunFiles) -> list[Chart]:
@@ -134,7 +135,7 @@ def learning(files: RunFiles) -> list[Chart]:
 def headline_metric(files: RunFiles) -> str | None:
     """The metric that decides which weights are best, or the first of the evaluations where that is the loss."""
     asked = files.summary.get("selected", {}).get("metric") or (files.config and files.config.evaluation.metric)
-    if asked and asked != "loss":
+    if asked and asked != LOSS:
         return str(asked)
     evaluations = (record for record in files.records if record["kind"] == "evaluation")
     return next((name for record in evaluations for name in record if name not in NOT_METRICS), None)

@@ -18,7 +18,6 @@ from textune.report.figures import (
     confusion_matrix,
     reliability,
     score_histogram,
-    slug,
     targets_and_predictions,
     threshold_curves,
 )
@@ -30,23 +29,27 @@ MAX_LABEL_SCORES = 4
 MAX_WORDS = 30
 
 
-def split_section(files: RunFiles, split: str) -> dict[str, Any]:
-    """Charts and tables of one split; a part whose file is missing is empty."""
+def split_section(files: RunFiles, split: str, *, slug: str) -> dict[str, Any]:
+    """Charts and tables of one split; a part whose file is missing is empty.
+
+    Args:
+        slug: the split's name in identifiers and in the charts' names.
+    """
     schema = files.data["schema"]
     labels, problem_type = schema["label_names"], schema["problem_type"]
     summary, analysis = files.summary.get(split, {}), files.analysis.get(split, {})
     charts: list[Chart] = []
     confusion = analysis.get("confusion", [])
     if confusion and len(labels) <= MAX_LABELS:
-        charts.append(confusion_matrix(f"confusion-{slug(split)}", confusion, labels))
+        charts.append(confusion_matrix(f"confusion-{slug}", confusion, labels))
     table = files.predictions.get(split)
     if table is not None and "label" in table.column_names:
-        charts += score_charts(table, labels, problem_type, name=slug(split))
+        charts += score_charts(table, labels, problem_type, name=slug)
     wrong = [(str(cell["label"]), str(cell["prediction"]), int(cell["rows"])) for cell in confusion]
     wrong = sorted((cell for cell in wrong if cell[0] != cell[1]), key=lambda cell: -cell[2])
     return {
         "name": split,
-        "slug": slug(split),
+        "slug": slug,
         "charts": charts,
         "confusions": wrong[:MAX_CONFUSIONS] if len(labels) > MAX_LABELS else [],
         "per_label": per_label(summary.get("per_class", {})),

@@ -26,7 +26,7 @@ def write_report(
     """Writes the report of a run, or one page that compares several.
 
     Args:
-        runs: run folders, finished or not. One of several seeds stands for its runs.
+        runs: run folders, finished or not. One of several seeds stands for its runs, beside others for its recipe.
         output: the page; None for RUN/report.html, which is replaced, or for several runs comparison.html.
         figures: a folder for each chart as NAME.svg, NAME.png and NAME.csv.
         overwrite: replace the page if `output` is there already.
@@ -48,14 +48,19 @@ def write_report(
             f"--output: {str(target)!r} exists already; nothing was written.",
             hint="Choose another name with -o, or say --overwrite to replace it.",
         )
-    together = read_run(runs[0]) if len(runs) == 1 else None
-    report = run_report(files[0]) if len(files) == 1 else comparison_report(files, together=together)
+    together = read_run(runs[0]) if len(runs) == 1 < len(files) else None
+    report = (
+        run_report(files[0])
+        if len(files) == 1
+        else comparison_report(files, sources=[user_path(run) for run in runs], together=together)
+    )
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, report.html)
     if figures is not None:
         write_charts(report.charts, user_path(figures))
-    return target, [problem for part in files for problem in part.problems]
+    read = files if together is None else [*files, together]
+    return target, [problem for part in read for problem in part.problems]
 
 
 def _members(run: str | Path) -> list[Path]:

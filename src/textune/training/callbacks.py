@@ -25,7 +25,10 @@ class Callback:
         """Before the passes of a step."""
 
     def on_gradient(self, state: TrainingState) -> None:
-        """When the gradient is there, finite and clipped, and the weights are not yet updated."""
+        """When the gradient is there, finite, and the weights are not yet updated.
+
+        The update clips as it reads it (`textune.training.optimizer.clip_gradients`): `.grad` may be unclipped.
+        """
 
     def on_update(self, state: TrainingState) -> None:
         """When the weights are updated and the gradient is still there."""
@@ -43,7 +46,7 @@ class Callback:
         """
 
     def on_step(self, state: TrainingState) -> None:
-        """After each update of the weights. Keep it quick."""
+        """After each step, whether it has updated the weights or left that out. Keep it quick."""
 
     def on_log(self, state: TrainingState, record: Record) -> None:
         """When loss and learning rate are logged: see `textune.training.loop` for the record's keys."""

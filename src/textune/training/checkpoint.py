@@ -309,12 +309,14 @@ def load_optimizer(
     optimizer: torch.optim.Optimizer,
     *,
     partly: bool = False,
+    renewed: torch.Tensor | None = None,
     settings: bool = False,
 ) -> list[str]:
     """Copies a verified checkpoint's moments into the optimiser.
 
     Args:
         partly: leave out the moments of parameters that are not trained here, or have other shapes.
+        renewed: leave out those of this parameter too, whose rows are others of the same shape; None for none.
         settings: take those of the checkpoint as well (learning rate, weight decay, ...), which stay as they are
             otherwise, and where it was written before settings were stored.
 
@@ -333,7 +335,9 @@ def load_optimizer(
     odd = [
         name
         for name, wanted in shapes.items()
-        if name not in index or any(list(shape) != list(trained[index[name]].shape) for shape in wanted)
+        if name not in index
+        or trained[index[name]] is renewed
+        or any(list(shape) != list(trained[index[name]].shape) for shape in wanted)
     ]
     if odd and not partly:
         raise CheckpointError(f"The checkpoint {str(folder)!r} belongs to another training: it trains {odd[0]!r}.")

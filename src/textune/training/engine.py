@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.data.tokens import Examples
-from textune.errors import CheckpointError, ConfigError
+from textune.data.tokens import Examples, IntArray
+from textune.errors import ConfigError
 from textune.evaluation.forward import Forward, padded_forward, unpadded_forward, why_batches_are_padded
+from textune.models.tokenizer import check_token_ids
 from textune.training.allocator import keep_freed_memory
 from textune.training.precision import Arithmetic
 
@@ -109,6 +110,11 @@ class Engine:
         optimizer.register_step_post_hook(note)
 
     @property
+    def embedding_rows(self) -> str | None:
+        """By what the token ids are known whose embeddings are trained; None for all."""
+        return None if self.used is None else self.used.digest
+
+    @property
     def untrained_decay(self) -> float:
         """What the embeddings that are not trained are to be multiplied with by now."""
         return 1.0 if self.used is None else self.used.decay
@@ -147,8 +153,11 @@ def build_engine(
     import torch
 
     from textune.models.dropout import DropoutStream
+    from textune.models.used_rows import used_rows
     from textune.training.working_copies import WorkingCopies
 
+    counts = _count_ids(tokens, padding)
+    check_token_ids(model, len(counts) - 1, what="training rows and padding")
     notes = []
     if config.keep_memory and device.type == "cpu":
         keep_freed_memory()
@@ -166,7 +175,7 @@ def build_engine(
     else:
         opened = padded_forward(model, padding=padding, device=device, dropout=dropout)
         notes.append(f"with padding: {reason}")
-    used = _used_rows(model, tokens, padding) if config.used_rows else None
+    used = used_rows(model, counts) if config.used_rows else None
     if used is not None:
         rows, all_rows = len(used.weight), len(model.get_input_embeddings().weight)
         notes.append(f"embeddings: trains the {rows:,} of {all_rows:,} rows that occur in the training data")
@@ -216,27 +225,15 @@ def _compile(engine: Engine, model: PreTrainedModel, tokens: TokenRows) -> Engin
         note = f"compiled the layers in {time.perf_counter() - began:.0f} s"
     finally:
         model.train(training)
+        engine.drop_gradients()  # what a backward pass that failed has left
         with engine.trained_weights():
             model.zero_grad(set_to_none=True)
     return dataclasses.replace(compiled, notes=(*engine.notes, note))
 
 
-def _used_rows(model: PreTrainedModel, tokens: TokenRows, padding: Padding) -> UsedRows | None:
-    """The rows that training data or padding read.
-
-    Raises:
-        CheckpointError: the tokenizer gives ids for which the model has no embedding.
-    """
-    from textune.models.used_rows import used_rows
-
+def _count_ids(tokens: TokenRows, padding: Padding) -> IntArray:
+    """How often each token id occurs in training, where the padding token always does; int64 [largest id + 1]."""
     counts = tokens.count_ids()
-    num_embeddings = len(model.get_input_embeddings().weight)
-    if len(counts) > num_embeddings:
-        raise CheckpointError(
-            f"The tokenizer gave token id {len(counts) - 1:,}; the model has {num_embeddings:,} embeddings, "
-            f"for the ids 0 to {num_embeddings - 1:,}.",
-            hint="Tokenizer and weights probably belong to different models. Copy or download the checkpoint again.",
-        )
-    counts = np.pad(counts, (0, num_embeddings - len(counts)))
+    counts = np.pad(counts, (0, max(padding.token_id + 1 - len(counts), 0)))
     counts[padding.token_id] += 1
-    return used_rows(model, counts)
+    return counts

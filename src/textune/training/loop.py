@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from textune.errors import Interrupted, TrainingError
 from textune.memory import free_memory
@@ -20,9 +20,6 @@ from textune.training.saving import Saver
 from textune.training.setup import Intervals, Setup
 from textune.training.state import TrainingState
 from textune.training.work import Step
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(setup: Setup, *, callbacks: Sequence[Callback] = (), state: TrainingState | None = None) -> TrainingState:

@@ -105,6 +105,11 @@ class TrainingState:
         self.evaluations_without_improvement += 1
         return False
 
+    def forget_best(self) -> None:
+        """Lets the next evaluation be the first: those before cannot be compared with it."""
+        self.best_value = self.best_step = None
+        self.evaluations_without_improvement = 0
+
     def note_update(self, *, loss: float, grad_norm: float, learning_rate: float, rows: int, seconds: float) -> None:
         """Takes an update into what will be logged: `loss` is the mean over its rows."""
         # JSON has no infinity, which the norm is where a gradient in fp16 overflowed.
