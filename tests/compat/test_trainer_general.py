@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import transformers
 from tiny import tiny_tokenizer
 
 from textune.compat import Trainer, TrainerCallback
+from textune.compat.trainer_work import _text_work
 from textune.errors import ConfigError, DataError, TrainingError
 
 from .trainers import arguments, assert_same, classifier, losses, quiet, tokenized, trainer, weights
@@ -599,6 +601,14 @@ def test_a_step_that_is_not_finite_names_its_rows(tmp_path: Path) -> None:
         train_on(tmp_path, rows, max_steps=5)
     with pytest.raises(TrainingError, match=r"Evaluation: the model's loss for rows? .*\b8\b.* is NaN"):
         Trainer(Linear(), arguments(tmp_path), eval_dataset=rows).evaluate()
+
+
+def test_a_collator_that_rounds_widths_needs_no_padding(tmp_path: Path) -> None:
+    made = trainer(tmp_path, max_steps=1)
+    made.train()
+    made.data_collator = transformers.DataCollatorWithPadding(tiny_tokenizer(), pad_to_multiple_of=8)
+    with ExitStack() as stack:
+        assert "without padding: passes compute real tokens only" in _text_work(made, stack).engine.notes
 
 
 def test_padded_rows_and_own_models_go_batch_by_batch(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from textune.data.collate import Padding
 from textune.errors import ConfigError, first_rows
 from textune.models.dropout import DropoutStream
 from textune.models.losses import Loss
-from textune.models.unpadded import unpadded_where_possible
+from textune.models.unpadded import unpadded_where_possible, why_padded
 from textune.problem_types import SINGLE_LABEL
 from textune.seeds import derive_seed
 from textune.training.engine import build_engine
@@ -97,6 +97,9 @@ def _text_work(trainer: Trainer, stack: ExitStack) -> TextWork:
     if args.include_num_input_tokens_seen == "all":
         raise NotTextError("include_num_input_tokens_seen='all' counts padding")
     padding = _padding(trainer.data_collator)
+    if padding.width is None and why_padded(model) is None:
+        # Scripts round widths for the sake of speed, which is more without any padding.
+        padding = replace(padding, multiple_of=None)
     config: Any = model.config
     rows = text_rows(
         trainer.train_dataset,
