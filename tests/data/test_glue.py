@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -201,26 +202,50 @@ def test_other_folders_and_files_are_not_taken_for_official_ones(tmp_path: Path)
     assert all(official_files(tmp_path, task) == {} for task in GLUE_TASKS.values())
 
 
+def read_generic(tables: list[pa.Table], path: Path, *, drop_bad_rows: bool = False) -> tuple[pa.Table, dict[str, int]]:
+    hub_tables, dropped = as_hub_tables(tables, GLUE_TASKS["mrpc"], path=path, drop_bad_rows=drop_bad_rows)
+    return pa.concat_tables(hub_tables), dropped
+
+
 def test_generic_tables_get_the_types_of_the_hub(tmp_path: Path) -> None:
     tables = [pa.table({"sentence2": ["b"], "sentence1": ["a"], "label": ["equivalent"]})] * 2
 
-    found = pa.concat_tables(as_hub_tables(tables, GLUE_TASKS["mrpc"], path=tmp_path))
+    found, _ = read_generic(tables, tmp_path)
 
     assert found.to_pylist() == [{"sentence1": "a", "sentence2": "b", "label": 1, "idx": idx} for idx in (0, 1)]
     unlabelled = [table.drop_columns(["label"]) for table in tables]
-    assert pa.concat_tables(as_hub_tables(unlabelled, GLUE_TASKS["mrpc"], path=tmp_path))["label"].to_pylist() == [
-        -1,
-        -1,
-    ]
+    assert read_generic(unlabelled, tmp_path)[0]["label"].to_pylist() == [-1, -1]
 
 
 def test_generic_tables_of_another_shape_are_refused(tmp_path: Path) -> None:
-    task = GLUE_TASKS["mrpc"]
     with pytest.raises(DataError, match="needs the column 'sentence1'; found text, label"):
-        list(as_hub_tables([pa.table({"text": ["a"], "label": [1]})], task, path=tmp_path))
+        read_generic([pa.table({"text": ["a"], "label": [1]})], tmp_path)
     with pytest.raises(DataError, match="row 2: expected one of the labels"):
         table = pa.table({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": [1, 7]})
-        list(as_hub_tables([table], task, path=tmp_path))
+        read_generic([table], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "labels", [["-1", "", " ", "-1.0", None, "1.0"], [-1.0, math.nan, math.nan, -1.0, None, 1.0]], ids=["text", "float"]
+)
+def test_generic_labels_of_other_types_than_the_hubs(tmp_path: Path, labels: list[object]) -> None:
+    table = pa.table({"sentence1": ["a"] * 6, "sentence2": ["b"] * 6, "label": labels})
+
+    assert read_generic([table], tmp_path)[0]["label"].to_pylist() == [-1, -1, -1, -1, -1, 1]
+
+
+def test_generic_rows_with_unknown_labels_are_left_out_on_request(tmp_path: Path) -> None:
+    columns = {"sentence1": ["a", "b", "c"], "sentence2": ["d", "e", "f"]}
+    tables = [pa.table({**columns, "label": labels}) for labels in (["1", "x", "0"], ["2", "2.5", "no"])]
+
+    found, dropped = read_generic(tables, tmp_path, drop_bad_rows=True)
+
+    # As in the official files, the numbering counts the rows that are left out.
+    assert found.select(["sentence1", "label", "idx"]).to_pylist() == [
+        {"sentence1": "a", "label": 1, "idx": 0},
+        {"sentence1": "c", "label": 0, "idx": 2},
+    ]
+    assert dropped == {"unknown label": 4}
 
 
 @pytest.mark.parametrize(

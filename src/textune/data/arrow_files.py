@@ -27,7 +27,7 @@ def write_tables(tables: Iterable[pa.Table], path: Path) -> pa.Schema:
 
     Raises:
         DataError: there is no table, or the tables do not go together, as when the second file of one split has text
-            where the first has numbers.
+            where the first has numbers, or decimal numbers where the first has integers that these cannot hold.
         OSError: writing failed.
     """
     iterator = iter(tables)
@@ -47,12 +47,12 @@ def write_tables(tables: Iterable[pa.Table], path: Path) -> pa.Schema:
                 writer = _Writer(wider, merged)
                 with pa.memory_map(str(part)) as source:
                     for batch in pa.ipc.open_stream(source):
-                        writer.write(conform(pa.Table.from_batches([batch]), merged))
+                        writer.write(conform(pa.Table.from_batches([batch]), merged, of=path.stem))
                 part.unlink()
                 # Renaming does not disturb the open file; later tables go on behind the copied ones.
                 wider.rename(part)
                 schema = merged
-            writer.write(conform(table, schema))
+            writer.write(conform(table, schema, of=path.stem))
     finally:
         writer.close()
     part.rename(path)
@@ -94,15 +94,32 @@ def merge_schemas(first: pa.Schema, second: pa.Schema, *, of: str) -> pa.Schema:
     return pa.schema(list(types.items()), metadata=first.metadata)
 
 
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Returns the table with the columns and types of `schema`; columns it lacks are null."""
+def conform(table: pa.Table, schema: pa.Schema, *, of: str) -> pa.Table:
+    """Returns the table with the columns and types of `schema`; columns it lacks are null.
+
+    Raises:
+        DataError: an integer cannot be written exactly in the wider type; `of` says whose table it is.
+    """
     if table.schema.equals(schema, check_metadata=True):
         return table
     columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        _widened(table[field.name], field, of=of)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _widened(column: pa.ChunkedArray, field: pa.Field, *, of: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{of}: column {field.name!r}: integers too large to stand among the other numbers exactly, as "
+            f"{field.type} ({error}).",
+            hint="Write all values of the column as text, or leave the column out.",
+        ) from error
 
 
 def rewrite(path: Path, schema: pa.Schema) -> None:
@@ -110,7 +127,7 @@ def rewrite(path: Path, schema: pa.Schema) -> None:
     copy = path.with_name(f"{path.name}.copy")
     with pa.memory_map(str(path)) as source:
         batches = pa.ipc.open_stream(source)
-        write_tables((conform(pa.Table.from_batches([batch]), schema) for batch in batches), copy)
+        write_tables((conform(pa.Table.from_batches([batch]), schema, of=path.stem) for batch in batches), copy)
     copy.replace(path)
 
 

@@ -111,7 +111,10 @@ def _mixed_column(name: str, rows: NumberedRows, known: pa.DataType, bad: BadRow
         known = merged
         if value is not None:
             kinds[kind_of(value)] += 1
-    return DataError(f"{where}: integers too large to stand among decimal numbers exactly.")
+    return DataError(
+        f"{where}: integers too large to stand among decimal numbers exactly.",
+        hint="Write all values of the column as text in quotes, or leave the column out.",
+    )
 
 
 def _usable(rows: NumberedRows, bad: BadRows) -> NumberedRows:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from textune.data.arrow_files import hash_files, merge_schemas, rewrite, write_tables
+from textune.data.arrow_files import hash_files, rewrite, write_tables
 from textune.data.cache import cache_root, open_or_make
+from textune.data.columns import merge_types
 from textune.data.encodings import UTF_8
 from textune.data.glue import GlueTask, as_hub_tables, read_official
 from textune.data.readers import blank_lines_in_words, existing_file, format_of, read_batches
@@ -114,7 +115,8 @@ def _write_splits(files: Files, folder: Path, *, delimiter: str | None, encoding
     for split, about in contents.items():
         tables = _tables(files, split, delimiter=delimiter, encoding=encoding, drop_bad_rows=drop_bad_rows, about=about)
         schemas[split] = write_tables(tables, folder / f"{split}.arrow")
-    for split, schema in uniform_schemas(schemas).items():
+    require_same_columns(schemas)
+    for split, schema in _uniform_schemas(schemas).items():
         path = folder / f"{split}.arrow"
         schema = _known_to_datasets(schema, files)
         if not schema.equals(schemas[split], check_metadata=True):
@@ -161,21 +163,23 @@ def _tables(
             encoding=encoding if kind in _ENCODED else UTF_8,
             drop_bad_rows=drop_bad_rows,
         )
-        yield from as_hub_tables(reader, files.task, path=path) if files.task else reader
+        tables = iter(reader)
+        unknown_labels: dict[str, int] = {}
+        if files.task is not None:
+            tables, unknown_labels = as_hub_tables(reader, files.task, path=path, drop_bad_rows=drop_bad_rows)
+        yield from tables
         about["blank_lines"] += reader.blank_lines
-        for reason, count in reader.dropped.items():
+        for reason, count in (*reader.dropped.items(), *unknown_labels.items()):
             about["dropped"][reason] = about["dropped"].get(reason, 0) + count
 
 
-def uniform_schemas(schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Schema]:
-    """Returns the schemas of the splits with equal types for equal names, in the order of the training split.
+def require_same_columns(schemas: Mapping[str, pa.Schema]) -> None:
+    """Checks the column names of splits; their types may differ, since rows are read by those of their own split.
 
     Raises:
-        DataError: a split lacks columns or has others (a test split may lack one, the label), or text where another has
-            numbers.
+        DataError: a split lacks columns or has others (a test split may lack one, the label).
     """
-    reference = "train" if "train" in schemas else next(iter(schemas))
-    merged = schemas[reference]
+    reference = _reference(schemas)
     for split, schema in schemas.items():
         missing = [name for name in schemas[reference].names if name not in schema.names]
         extra = [name for name in schema.names if name not in schemas[reference].names]
@@ -188,11 +192,30 @@ def uniform_schemas(schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Schema]:
                 f"{', '.join(schemas[reference].names)}.{near}",
                 hint="Give the splits the same columns; only test may lack the label.",
             )
-        merged = merge_schemas(merged, schema, of=f"The split {split!r}")
+
+
+def _uniform_schemas(schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Schema]:
+    """Returns the schemas of the splits with the columns in the order of the training split, and with equal types where
+    one type holds all. Text and numbers stay what they are: a CSV file, all text, goes with a JSON file that has
+    numbers."""
+    merged = {field.name: field.type for field in schemas[_reference(schemas)]}
+    for schema in schemas.values():
+        merged |= {field.name: merge_types(merged[field.name], field.type) or merged[field.name] for field in schema}
     return {
-        split: pa.schema([field for field in merged if field.name in schema.names], metadata=schema.metadata)
+        split: pa.schema(
+            [
+                (name, kind if merge_types(kind, schema.field(name).type) == kind else schema.field(name).type)
+                for name, kind in merged.items()
+                if name in schema.names
+            ],
+            metadata=schema.metadata,
+        )
         for split, schema in schemas.items()
     }
+
+
+def _reference(schemas: Mapping[str, pa.Schema]) -> str:
+    return "train" if "train" in schemas else next(iter(schemas))
 
 
 def _open(folder: Path) -> tuple[DatasetDict, Contents] | None:

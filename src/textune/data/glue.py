@@ -8,6 +8,7 @@ quotes are ordinary characters. The numbering (`idx`) is the hub's: the row's pl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from textune.data.delimited import read_header, read_rows, rows_of_width
+from textune.data.labels import is_whole_number
 from textune.data.lines import BadRows, batches_of
 from textune.errors import DataError
 
@@ -236,48 +238,74 @@ def label_value(label: object, task: GlueTask) -> int | float:
             raise ValueError(f"expected a number as label, found {label!r}") from None
     if label in task.label_names:
         return task.label_names.index(str(label))
-    if str(label).isdecimal() and int(str(label)) < len(task.label_names):
-        return int(str(label))
+    if is_whole_number(str(label)) and 0 <= float(str(label)) < len(task.label_names):
+        return int(float(str(label)))
     known = ", ".join(f"{name} ({number})" for number, name in enumerate(task.label_names))
     raise ValueError(f"expected one of the labels {known}, found {label!r}")
 
 
-def as_hub_tables(tables: Iterable[pa.Table], task: GlueTask, *, path: Path) -> Iterator[pa.Table]:
+def as_hub_tables(
+    tables: Iterable[pa.Table], task: GlueTask, *, path: Path, drop_bad_rows: bool = False
+) -> tuple[Iterator[pa.Table], dict[str, int]]:
     """Gives tables that were read from files with the hub's column names the hub's types and column order.
 
-    Labels may be ids, names or missing (-1 then); `idx` is counted where it is missing.
+    Labels may be ids, names or missing (null, blank or -1; -1 then); `idx` is counted where it is missing.
+
+    Args:
+        drop_bad_rows: leave out and count rows whose label the task does not have.
+
+    Returns:
+        The tables, and the counts of dropped rows by reason, complete after the last one.
 
     Raises:
         DataError: a text column is missing, or a value is not what its column holds on the hub.
     """
+    hint = (
+        "Correct the labels, leave such rows out with --drop-bad-rows, or give the folder another name to read it as "
+        "plain data."
+    )
+    bad = BadRows(path, drop=drop_bad_rows, unit="row", hint=hint)
+    return _hub_tables(tables, task, bad), bad.dropped
+
+
+def _hub_tables(tables: Iterable[pa.Table], task: GlueTask, bad: BadRows) -> Iterator[pa.Table]:
     schema = task.features().arrow_schema
     rows_before = 0
     for table in tables:
         missing = [column for column in task.text_columns if column not in table.column_names]
         if missing:
             found = ", ".join(table.column_names)
-            raise DataError(f"{path}: glue/{task.name} needs the column {missing[0]!r}; found {found}.")
+            raise DataError(f"{bad.path}: glue/{task.name} needs the column {missing[0]!r}; found {found}.")
         numbers = range(rows_before, rows_before + table.num_rows)
         rows_before += table.num_rows
         columns: dict[str, Any] = {column: table[column] for column in task.text_columns}
-        columns["label"] = _label_values(table, numbers, task, path)
+        columns["label"] = labels = _label_values(table, numbers, task, bad)
         columns["idx"] = table["idx"] if "idx" in table.column_names else pa.array(numbers)
         try:
-            yield pa.table(columns).select(schema.names).cast(schema)
+            hub_table = pa.table(columns).filter(pa.array([label is not None for label in labels], pa.bool_()))
+            hub_table = hub_table.select(schema.names).cast(schema)
         except pa.ArrowException as error:
-            raise DataError(f"{path}: expected the columns of glue/{task.name} on the hub: {error}.") from error
+            raise DataError(f"{bad.path}: expected the columns of glue/{task.name} on the hub: {error}.") from error
+        if hub_table.num_rows:
+            yield hub_table
 
 
-def _label_values(table: pa.Table, numbers: range, task: GlueTask, path: Path) -> list[int | float]:
+def _label_values(table: pa.Table, numbers: range, task: GlueTask, bad: BadRows) -> list[int | float | None]:
+    """The labels as the hub stores them; None in rows to drop."""
     labels = table["label"].to_pylist() if "label" in table.column_names else [None] * table.num_rows
-    bad = BadRows(
-        path, unit="row", hint="Correct the labels, or give the folder another name to read it as plain data."
-    )
-    values: list[int | float] = []
+    values: list[int | float | None] = []
     for number, label in zip(numbers, labels, strict=True):
         try:
-            values.append(label_value(label, task))
+            values.append(UNLABELLED if _is_missing(label) else label_value(label, task))
         except ValueError as error:
             bad.add(number + 1, "unknown label", str(error))
+            values.append(None)
     bad.stop()
     return values
+
+
+def _is_missing(label: object) -> bool:
+    """Whether a row has no label, as types other than the hub's say it: NaN, or text in CSV and TSV."""
+    if isinstance(label, str):
+        return label.strip() in ("", "-1", "-1.0")
+    return isinstance(label, float) and math.isnan(label)

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from numpy.typing import NDArray
 
-"""The names that transformers uses in a model's configuration."""
-
 LabelKind = Literal["names", "boolean", "integer", "float", "text", "list", "null", "other"]
 
 MAX_LABELS_COUNTED = 100_000

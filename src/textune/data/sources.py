@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.data.arrow_files import hash_splits
-from textune.data.conversion import Files, convert, uniform_schemas
+from textune.data.conversion import Files, convert, require_same_columns
 from textune.data.encodings import UTF_8, check_encoding
 from textune.data.folders import canonical_split, split_files
 from textune.data.glue import GLUE_TASKS, HUB_REPOSITORY, GlueTask, official_files, task_of_folder
@@ -62,7 +62,7 @@ def load_source(
     drop_bad_rows: bool = False,
 ) -> Source:
     """Reads what `data` names: "sample", an existing file or folder, "glue/TASK", or a hub data set
-    "owner/name[:config][@revision]", looked for in this order.
+    "owner/name[:config][@revision]", looked for in this order; "glue/TASK" with `local_copy` is always the task.
 
     A single file becomes the split "train". A folder has train, validation (dev) and test files, or is the official
     download of a GLUE task, or was saved by `datasets`. Files are converted once to Arrow below the cache folder.
@@ -127,7 +127,8 @@ def _with_further(files: Files, more: dict[str, tuple[Path, ...]]) -> Files:
 
 
 def _find(data: str, local_copy: str | None) -> Files | Source:
-    path = _existing(data)
+    # A folder ./glue/TASK goes before $TEXTUNE_DATA, but not before a copy that was asked for.
+    path = _existing(data) if local_copy is None else None
     if path is not None:
         return _folder(path) if path.is_dir() else _single_file(existing_file(path))
     if data.startswith("glue/"):
@@ -276,7 +277,7 @@ def _joined(first: Source, second: Source) -> Source:
 
     schemas = {str(name): dataset.features.arrow_schema for name, dataset in first.splits.items()}
     further = {str(name): dataset.features.arrow_schema for name, dataset in second.splits.items()}
-    uniform_schemas({**schemas, **further})
+    require_same_columns({**schemas, **further})
     splits = datasets.DatasetDict({**first.splits, **second.splits})
     return replace(
         first,
