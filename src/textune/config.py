@@ -45,7 +45,7 @@ class DataConfig:
     """A further file with the test rows."""
 
     local_copy: str | None = None
-    """Folder that holds GLUE tasks on this machine; otherwise the environment variable TEXTUNE_DATA, then the hub."""
+    """Folder that holds GLUE tasks on this machine; otherwise a folder glue/TASK here, TEXTUNE_DATA, then the hub."""
 
     delimiter: str | None = None
     """What separates the fields of a CSV file; found by itself when not given."""

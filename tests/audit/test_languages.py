@@ -69,6 +69,14 @@ def test_data_of_two_languages_are_usual(audit: AuditOf) -> None:
     assert named(audit({"train": rows_of([*ENGLISH, GERMAN])}), "other_language") == {}
 
 
+def test_where_no_language_is_usual_none_is_another(audit: AuditOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in data of more than twenty languages, none of which reaches 5 %."""
+    monkeypatch.setattr(auditing, "OTHER_SHARE", 0.4)
+    found = audit({"train": rows_of([GERMAN, FRENCH, ENGLISH[0]])})
+    assert found.splits["train"]["languages"] == {"de": 1, "fr": 1, "en": 1}
+    assert named(found, "other_language") == {}
+
+
 def test_of_many_rows_some_are_looked_at(audit: AuditOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auditing, "MAX_ROWS", 5)
     found = audit({"train": rows_of(ENGLISH)})

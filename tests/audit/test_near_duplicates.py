@@ -5,6 +5,7 @@ import random
 import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,38 @@ def test_many_texts_of_one_pattern_are_one_group(tmp_path: Path) -> None:
     groups, _ = groups_of([*texts, *SENTENCES], tmp_path)
     assert set(groups[:500]) == {0}
     assert len(set(groups[500:])) == len(SENTENCES)
+
+
+def test_pairs_far_apart_are_found_in_texts_with_a_common_footer(tmp_path: Path) -> None:
+    """Texts that agree in a band with hundreds of others, for the footer alone, are compared in the later bands."""
+    rng = random.Random(4)
+    words = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9))) for _ in range(5000)]
+    footer = " ".join(rng.choices(words, k=27))
+    texts = [f"{' '.join(rng.choices(words, k=18))} {footer}" for _ in range(3000)]
+    pairs = [(place, len(texts) - 1 - 5 * place) for place in range(100)]
+    for first, second in pairs:
+        texts[second] = changed(texts[first], rng, times=1)
+    groups, width = groups_of(texts, tmp_path)
+    assert width == SHORT_WIDTH
+    assert all(groups[first] == groups[second] for first, second in pairs)
+    assert len(set(groups)) == len(texts) - len(pairs)
+
+
+def test_no_pair_is_compared_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of texts that are alike in half of their words pairs agree in several bands, without becoming one group."""
+    compared: list[tuple[int, int]] = []
+    alike = near_duplicates._Sketches.alike
+
+    def noted(sketches: Any, left: Any, right: Any) -> Any:
+        compared.extend(zip(left.tolist(), right.tolist(), strict=True))
+        return alike(sketches, left, right)
+
+    monkeypatch.setattr(near_duplicates._Sketches, "alike", noted)
+    rng = random.Random(5)
+    texts = [f"{' '.join(rng.choices(SENTENCES[0].split(), k=9))} {SENTENCES[1]}" for _ in range(200)]
+    groups_of(texts, tmp_path)
+    assert len(compared) > 100
+    assert len({frozenset(pair) for pair in compared}) == len(compared)
 
 
 def test_long_texts_have_wide_shingles(tmp_path: Path) -> None:

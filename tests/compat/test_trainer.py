@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import json
 import logging
 import sys
@@ -197,13 +196,13 @@ def test_early_stopping_and_best_model(tmp_path: Path) -> None:
 def test_a_notebook_shows_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     python, display = ModuleType("IPython"), ModuleType("IPython.display")
-    python.__spec__ = importlib.machinery.ModuleSpec("IPython", None)
-    python.get_ipython = lambda: SimpleNamespace(config={"IPKernelApp": {}})  # type: ignore[attr-defined]
     python.display = display  # type: ignore[attr-defined]
     display.HTML = str  # type: ignore[attr-defined]
     display.display = lambda text, **options: shown.append(text) or SimpleNamespace(update=shown.append)  # type: ignore
     monkeypatch.setitem(sys.modules, "IPython", python)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
+    # What transformers finds out once holds for the process.
+    monkeypatch.setattr("textune.compat.trainer.is_in_notebook", lambda: True)
     # The real one is imported with these, and forgotten with them.
     monkeypatch.setitem(sys.modules, "transformers.utils.notebook", None)
     del sys.modules["transformers.utils.notebook"]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 from tiny import tiny_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from textune.data.tokenize import encode_texts
 from textune.data.tokens import TokenRows
@@ -50,3 +52,18 @@ def test_a_token_that_stands_for_the_end_as_well_is_no_unknown_one() -> None:
 
 def test_words_that_are_unknown() -> None:
     assert unknown_words("the 좋아요, film 좋아요, ok👍 good", tiny_tokenizer()) == ["좋아요,", "ok👍"]
+
+
+def test_words_that_are_unknown_to_a_unigram_tokenizer() -> None:
+    """Such as XLM-R's: its token for what it does not know is the piece of text itself."""
+    pieces = [("<unk>", 0.0), ("\u2581", -3.0), ("\u2581the", -1.0), ("\u2581film", -1.0), (",", -2.0)]
+    unigram = Tokenizer(models.Unigram(pieces, unk_id=0))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=unigram, unk_token="<unk>")
+    assert unknown_words("the 좋아요, film, 좋아요, ok👍 film", tokenizer) == ["좋아요,", "ok👍"]
+
+
+def test_a_tokenizer_without_a_token_for_the_unknown_knows_every_word() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.unk_token = None
+    assert unknown_words("the film", tokenizer) == []

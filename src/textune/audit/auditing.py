@@ -288,7 +288,12 @@ def _others(
     usual: list[str],
     count: Callable[[NDArray[np.int64]], dict[str, int]],
 ) -> Iterator[Finding]:
-    """One finding per split with rows that are `unusual`; `count` names what places of rows are instead of `usual`."""
+    """One finding per split with rows that are `unusual`; `count` names what places of rows are instead of `usual`.
+
+    Where nothing is usual, as in data of more than twenty languages, nothing is unusual either.
+    """
+    if not usual:
+        return
     what = kind.removeprefix("other_")
     for split in rows.names:
         span = rows.span(split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from textune.audit.findings import Finding
 from textune.audit.wording import count_of, percent
 from textune.data.rows import labels_of
 from textune.data.wording import listed, quoted
-from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from textune.problem_types import MULTI_LABEL, SINGLE_LABEL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,8 @@ class LabelTable:
 
     Attributes:
         names: of the labels; empty for regression.
-        members: split -> bool [rows, labels], or float targets [rows] for regression.
+        members: split -> class ids [rows], bool [rows, labels] where a row has several, or float targets [rows] for
+            regression.
     """
 
     def __init__(self, rows: AuditedRows) -> None:
@@ -42,14 +43,22 @@ class LabelTable:
             labels = labels_of(dataset)
             if labels is None:
                 continue
-            if rows.schema.problem_type == SINGLE_LABEL:
-                labels = labels[:, None] == np.arange(len(self.names))
-            self.members[split] = labels if rows.schema.problem_type == REGRESSION else labels > 0
+            self.members[split] = labels > 0 if rows.schema.problem_type == MULTI_LABEL else labels
 
     def counts(self, split: str) -> NDArray[np.int64]:
         """[labels] rows of the split that have each label."""
-        counts: NDArray[np.int64] = self.members[split].sum(axis=0)
+        members = self.members[split]
+        single = self.rows.schema.problem_type == SINGLE_LABEL
+        counts: NDArray[np.int64] = np.bincount(members, minlength=len(self.names)) if single else members.sum(axis=0)
         return counts
+
+    def places(self, split: str, labels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the rows of the split that have any of these labels stand in `rows`."""
+        members = self.members[split]
+        single = self.rows.schema.problem_type == SINGLE_LABEL
+        have = np.isin(members, labels) if single else members[:, labels].any(axis=1)
+        places: NDArray[np.int64] = np.flatnonzero(have) + self.rows.span(split).start
+        return places
 
     def summary(self, split: str) -> dict[str, Any]:
         """For the audit's splits: counts by label name, or the targets' range, mean and standard deviation."""
@@ -105,7 +114,7 @@ class LabelTable:
                 counts = self.counts(split)
                 common = max(spellings, key=counts.__getitem__)
                 others = [label for label in spellings if label != common]
-                places = np.flatnonzero(self.members[split][:, others].any(axis=1)) + self.rows.span(split).start
+                places = self.places(split, others)
                 if len(places):
                     names = listed([self.names[label] for label in others])
                     what = f"have the label {names}, which {counts[common]:,} others write {quoted(self.names[common])}"
@@ -134,10 +143,9 @@ class LabelTable:
         counts = self.counts(train)
         rare = np.flatnonzero((counts > 0) & (counts < FEW_ROWS))
         if len(rare):
-            places = np.flatnonzero(self.members[train][:, rare].any(axis=1)) + self.rows.span(train).start
             shown = listed([self.names[label] for label in rare.tolist()], counts=counts[rare].tolist())
             what = f"have labels with fewer than {FEW_ROWS} training rows: {shown}"
-            yield self.rows.finding("rare_labels", train, places, what)
+            yield self.rows.finding("rare_labels", train, self.places(train, rare), what)
 
     def _absent(self, split: str) -> Iterator[Finding]:
         absent = [self.names[label] for label in np.flatnonzero(self.counts(split) == 0).tolist()]
@@ -148,8 +156,9 @@ class LabelTable:
     def _shift(self, train: str, split: str) -> Iterator[Finding]:
         size = len(self.rows.splits[split])
         if self.names:
-            distance, p_value, most = class_shift(self.members[train], self.members[split])
-            first, second = (self.counts(name)[most] / len(self.rows.splits[name]) for name in (train, split))
+            counts, sizes = [self.counts(name) for name in (train, split)], (len(self.rows.splits[train]), size)
+            distance, p_value, most = class_shift(counts[0], counts[1], sizes=sizes)
+            first, second = (having[most] / rows for having, rows in zip(counts, sizes, strict=True))
             shown = f"{quoted(self.names[most])} has {percent(second)} of {split} and {percent(first)} of {train}"
         else:
             distance, p_value = target_shift(self.members[train], self.members[split])
@@ -160,28 +169,30 @@ class LabelTable:
             yield Finding("label_shift", split, size, size, message, other_split=train)
 
 
-def class_shift(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float, int]:
+def class_shift(
+    first: NDArray[np.int64], second: NDArray[np.int64], *, sizes: tuple[int, int]
+) -> tuple[float, float, int]:
     """Largest difference in a label's share of the rows, its p-value, and the label.
 
     Args:
-        first, second: which rows have which label, [rows, labels].
+        first, second: how many rows of two splits have each label, [labels].
+        sizes: how many rows the splits have.
 
     The test is chi-square with Yates' correction on rows with and without the label; its p-value is multiplied by the
     number of labels (Bonferroni), so that single-label and multi-label data are treated alike.
     """
     from scipy.special import chdtrc  # scipy.stats would take a second to import
 
-    most = int(np.abs(first.mean(axis=0) - second.mean(axis=0)).argmax())
-    have = np.array([first[:, most].sum(), second[:, most].sum()], np.float64)
-    sizes = np.array([len(first), len(second)], np.float64)
-    share = have.sum() / sizes.sum()
+    most = int(np.abs(first / sizes[0] - second / sizes[1]).argmax())
+    have = np.array([first[most], second[most]], np.float64)
+    share = have.sum() / sum(sizes)
     distance = float(abs(have[0] / sizes[0] - have[1] / sizes[1]))
     expected = np.outer([share, 1 - share], sizes)
     if expected.min() == 0:
         return distance, 1.0, most
     gap = np.abs(have - expected[0])
     statistic = float((np.maximum(gap - 0.5, 0) ** 2 / expected).sum())
-    return distance, min(1.0, float(chdtrc(1, statistic)) * first.shape[1]), most
+    return distance, min(1.0, float(chdtrc(1, statistic)) * len(first)), most
 
 
 def target_shift(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> tuple[float, float]:

@@ -83,11 +83,14 @@ def near_groups(
     groups = np.arange(len(places), dtype=np.int64)
     comparable = np.flatnonzero(sketches.num_shingles)
     for band in range(BANDS):
-        for left, right in _candidates(sketches.bands[comparable, band]):
-            left, right = comparable[left], comparable[right]
-            # Those that agree in an earlier band have been compared already.
-            new = (sketches.bands[left, :band] != sketches.bands[right, :band]).all(axis=1)
-            new &= groups[left] != groups[right]
+        order, line = _lined_up(sketches.bands[comparable, band])
+        order = comparable[order]
+        # A place in the line says all that a later band asks of this one: so no memory is needed for both.
+        sketches.bands[order, band] = line
+        for left, right in _candidates(order, line):
+            apart = groups[left] != groups[right]
+            left, right = left[apart], right[apart]
+            new = ~_are_neighbours(sketches.bands[left, :band], sketches.bands[right, :band]).any(axis=1)
             left, right = left[new], right[new]
             alike = sketches.alike(left, right)
             groups = _united(groups, left[alike], right[alike])
@@ -95,7 +98,8 @@ def near_groups(
 
 
 class _Sketches:
-    """What is kept of every text: how many shingles it has, a hash per band, and 8 bits of every minimum."""
+    """What is kept of every text: how many shingles it has, a hash per band (`bands`; once its candidates have been
+    compared, the place in the line of texts), and 8 bits of every minimum."""
 
     def __init__(
         self, store: TextStore, places: NDArray[np.int64], characters: NDArray[np.int64], *, width: int
@@ -186,14 +190,34 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _candidates(hashes: NDArray[np.uint32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yields pairs of texts with the same hash: neighbours first, then those two apart, and so on."""
+def _lined_up(hashes: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Puts texts in a line, those with the same hash side by side, and others more than `NEIGHBOURS` apart.
+
+    Returns:
+        the texts in this order, and their places in the line; both [texts].
+    """
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
+    step = np.where(ordered[1:] == ordered[:-1], np.uint32(1), np.uint32(NEIGHBOURS + 1))
+    line = np.zeros(len(order), np.uint32)
+    np.cumsum(step, dtype=np.uint32, out=line[1:])
+    return order, line
+
+
+def _are_neighbours(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Whether the places of two texts in a line are at most `NEIGHBOURS` apart: then they have the same hash."""
+    # In unsigned numbers, -1 is the largest one: this is |left - right| <= NEIGHBOURS without an array of signed ones.
+    return left - right + np.uint32(NEIGHBOURS) <= np.uint32(2 * NEIGHBOURS)
+
+
+def _candidates(
+    order: NDArray[np.int64], line: NDArray[np.uint32]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yields all pairs of neighbours in the line: those side by side first, then those two apart, and so on."""
     at = np.arange(len(order), dtype=np.int64)
     for distance in range(1, NEIGHBOURS + 1):
         at = at[at + distance < len(order)]
-        at = at[ordered[at] == ordered[at + distance]]
+        at = at[line[at + distance] - line[at] == distance]
         if len(at) == 0:
             return
         yield order[at], order[at + distance]

@@ -65,4 +65,9 @@ class UnknownTokens:
 
 def unknown_words(text: str, tokenizer: Any) -> list[str]:
     """The words of a text, as blanks part them, in which the tokenizer does not know something."""
-    return [word for word in dict.fromkeys(text.split()) if tokenizer.unk_token in tokenizer.tokenize(word)]
+    # Ids, not tokens: a Unigram tokenizer has the piece itself as the token, with the id of the unknown.
+    return [
+        word
+        for word in dict.fromkeys(text.split())
+        if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False, verbose=False)["input_ids"]
+    ]
