@@ -33,7 +33,6 @@ from textune.resume import (
     Origin,
     Resumption,
     choose_step,
-    describe_data,
     go_on,
     hint_of_resuming,
     origin_of,
@@ -235,7 +234,7 @@ def fine_tune(
             check_options(config, prepared)
             classifier = load(config, checkpoint, prepared, device=device, display=display)
             config, tokens = tokenize(config, prepared, classifier, display=display)
-        is_told = processes.is_main and (recorded is None or recorded.data != describe_data(prepared))
+        is_told = processes.is_main and (resumption is None or resumption.has_other_data(prepared))
         if is_told and config.data.fold is None:
             warn_of_few_rows(prepared, display=display)
         audit = audit_quickly(prepared, tokens, classifier, display=display) if is_told else None

@@ -64,7 +64,7 @@ class Job:
 
     @property
     def label_set(self) -> LabelSet:
-        return LabelSet(self.prepared.schema.problem_type, self.prepared.schema.label_names)
+        return LabelSet.of_schema(self.prepared.schema)
 
     @property
     def metric_names(self) -> list[str]:

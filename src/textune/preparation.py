@@ -60,7 +60,7 @@ def warn_of_few_rows(prepared: PreparedData, *, display: Display) -> None:
 def metrics_of(prepared: PreparedData) -> list[str]:
     """The names of the metrics that are computed, the task's own first."""
     task = prepared.source.task
-    label_set = LabelSet(prepared.schema.problem_type, prepared.schema.label_names)
+    label_set = LabelSet.of_schema(prepared.schema)
     return metric_names(label_set, first=() if task is None else task.metrics)
 
 
@@ -114,7 +114,7 @@ def tokenize(
                 num_workers=config.tokens.num_workers,
                 on_progress=advance,
             )
-        check_token_ids(classifier.model, len(tokens[split].count_ids()) - 1, what=split)
+        check_token_ids(classifier.model, len(tokens[split].id_counts) - 1, what=split)
         lengths = length_statistics(tokens[split])
         if lengths.truncated_rows:
             display.warning(

@@ -99,6 +99,10 @@ class Origin:
             )
         return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
 
+    def option(self, name: str) -> Any:
+        """The value of an option; its default where an older textune did not know it."""
+        return self.options.get(name, option_fields()[name][0].default)
+
 
 @dataclass(frozen=True)
 class Resumption:
@@ -136,9 +140,13 @@ class Resumption:
         """The options that alter the result and are others than those of the checkpoint, in words."""
         if self.origin is None:
             return []
-        now, fields = altering_options(self.config), option_fields()
-        then = {name: self.origin.options.get(name, fields[name][0].default) for name in now}
+        now = altering_options(self.config)
+        then = {name: self.origin.option(name) for name in now}
         return [f"{name}: recorded {before!r}, now {after!r}" for name, before, after in _differences(then, now)]
+
+    def has_other_data(self, prepared: PreparedData) -> bool:
+        """Whether the data are others than those of the checkpoint, or there is no checkpoint."""
+        return self.origin is None or self.origin.data != describe_data(prepared)
 
     def refused(self, changes: Sequence[str]) -> list[str]:
         """Those that are allowed neither now nor were when the run last went on from this checkpoint.
@@ -320,16 +328,8 @@ def require_same_origin(resumption: Resumption, now: Origin, *, display: Display
 
 def _rows_of_a_step(origin: Origin) -> str:
     """How many rows make a step, in words, and what decides it besides."""
-    fields = option_fields()
-    size, passes, batching, budget = (
-        origin.options.get(name, fields[name][0].default)
-        for name in (
-            "training.batch_size",
-            "training.gradient_accumulation_steps",
-            "training.batching",
-            "training.tokens_per_batch",
-        )
-    )
+    names = ("batch_size", "gradient_accumulation_steps", "batching", "tokens_per_batch")
+    size, passes, batching, budget = (origin.option(f"training.{name}") for name in names)
     passes *= origin.processes
     if batching == "shuffle" and budget is None:
         return f"{size * passes} rows"
@@ -415,9 +415,9 @@ def go_on(resumption: Resumption, job: Job, setup: Setup, *, changed: bool) -> T
     if changed:
         assert setup.schedule is not None, "a job has a schedule"
         state.total_steps, state.stop_reason = setup.schedule.total_steps, None
-        origin = resumption.origin
-        other_data = origin is not None and origin.data != describe_data(job.prepared)
-        if other_data or any(change.startswith(_OF_EVALUATIONS) for change in resumption.changed_options):
+        if resumption.has_other_data(job.prepared) or any(
+            change.startswith(_OF_EVALUATIONS) for change in resumption.changed_options
+        ):
             state.forget_best()
     return state
 

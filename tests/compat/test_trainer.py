@@ -202,7 +202,7 @@ def test_a_notebook_shows_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "IPython", python)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     # What transformers finds out once holds for the process.
-    monkeypatch.setattr("textune.compat.trainer.is_in_notebook", lambda: True)
+    monkeypatch.setattr("textune.compat.trainer_callbacks.is_in_notebook", lambda: True)
     # The real one is imported with these, and forgotten with them.
     monkeypatch.setitem(sys.modules, "transformers.utils.notebook", None)
     del sys.modules["transformers.utils.notebook"]

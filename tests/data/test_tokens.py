@@ -40,7 +40,7 @@ def test_a_slice_of_a_table_keeps_its_rows() -> None:
     tokens = TokenRows(table_of([[1], [2, 3], [], [4, 5, 6]]).slice(1, 3))
     assert [ids.tolist() for ids in tokens.take([0, 1, 2]).input_ids] == [[2, 3], [], [4, 5, 6]]
     assert tokens.count_in_rows([3, 6, 4]).tolist() == [1, 0, 2]
-    assert tokens.count_ids().tolist() == [0, 0, 1, 1, 1, 1, 1]
+    assert tokens.id_counts.tolist() == [0, 0, 1, 1, 1, 1, 1]
 
 
 def test_there_are_no_type_ids_where_the_tokenizer_has_none() -> None:

@@ -31,8 +31,6 @@ from transformers import (
 from transformers.trainer_callback import (
     CallbackHandler,
     DefaultFlowCallback,
-    PrinterCallback,
-    ProgressCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -45,11 +43,11 @@ from transformers.trainer_utils import (
     has_length,
     speed_metrics,
 )
-from transformers.utils import can_return_loss, find_labels, is_in_notebook
+from transformers.utils import can_return_loss, find_labels
 
 from textune.compat import trainer_checkpoints as checkpoints
 from textune.compat.arguments import TrainingArguments
-from textune.compat.trainer_callbacks import EventBridge, stopped_by_signals, tracker_callbacks
+from textune.compat.trainer_callbacks import EventBridge, progress_callback, stopped_by_signals, tracker_callbacks
 from textune.compat.trainer_checks import (
     check_callables,
     check_data,
@@ -62,6 +60,7 @@ from textune.compat.trainer_courses import next_course
 from textune.compat.trainer_data import own_batches
 from textune.compat.trainer_evaluation import TrainerEvaluation
 from textune.compat.trainer_facts import ThisProcess
+from textune.compat.trainer_models import checkpoint_activations
 from textune.compat.trainer_work import choose_work
 from textune.errors import ConfigError, OutOfMemoryError, TrainingError, did_you_mean
 from textune.files import storage_errors
@@ -73,9 +72,6 @@ from textune.training.state import TrainingState
 from textune.training.work import Work
 
 _logger = logging.getLogger(__name__)
-
-_CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
-"""How the method that switches it on begins, today and where a model knows only the older name."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +91,6 @@ class Length:
     batches_per_epoch: int
     num_epochs: int
     num_samples: float
-
-
-def progress_callback(args: TrainingArguments) -> Any:
-    """The class of what shows how far training is: lines, a bar, or a notebook's table."""
-    if args.disable_tqdm:
-        return PrinterCallback
-    if is_in_notebook():
-        with contextlib.suppress(ImportError):  # marimo is one that may come without IPython
-            from transformers.utils.notebook import NotebookProgressCallback
-
-            return NotebookProgressCallback
-    return ProgressCallback
 
 
 class Trainer(TrainerEvaluation):
@@ -211,27 +195,7 @@ class Trainer(TrainerEvaluation):
             _logger.warning("The model was loaded in %s; it is trained in float32.", " and ".join(map(str, halves)))
             self.model.float()
         if self.args.activation_checkpointing:
-            self._checkpoint_activations()
-
-    def _checkpoint_activations(self) -> None:
-        """Lets the model compute activations again in the backward pass, asked as transformers' Trainer asks it."""
-        given = self.args.activation_checkpointing_kwargs or {}
-        if not isinstance(given, Mapping):
-            raise ConfigError(f"activation_checkpointing_kwargs: expected a dict, found {given!r}.")
-        options = dict(given)
-        layers: dict[str, Any] = {name: options.pop(name) for name in ("every_n_layers", "offload") if name in options}
-        kind = next((name for name in _CHECKPOINTING if hasattr(self.model, f"{name}_enable")), None)
-        if kind is None:
-            raise ConfigError(
-                f"activation_checkpointing=True: {type(self.model).__name__} has no activation_checkpointing_enable.",
-                hint="Leave it out, or give the model that method.",
-            )
-        if options:
-            layers[f"{kind}_kwargs"] = options
-        try:
-            getattr(self.model, f"{kind}_enable")(**layers)
-        except ValueError as error:  # the architecture does not have it
-            raise ConfigError(f"activation_checkpointing=True: {error}") from error
+            checkpoint_activations(self.model, self.args.activation_checkpointing_kwargs)
 
     def call_model_init(self, trial: Any = None) -> Any:
         """A new model from `model_init`."""

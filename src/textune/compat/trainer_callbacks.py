@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import set_seed
 from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils import is_in_notebook
 
 from textune.compat.trainer_checkpoints import note_best_checkpoint, require_storable
 from textune.compat.trainer_courses import Course
@@ -33,6 +35,18 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _BY_METRIC = torch.optim.lr_scheduler.ReduceLROnPlateau
+
+
+def progress_callback(args: TrainingArguments) -> Any:
+    """The class of what shows how far training is: lines, a bar, or a notebook's table."""
+    if args.disable_tqdm:
+        return PrinterCallback
+    if is_in_notebook():
+        with contextlib.suppress(ImportError):  # marimo is one that may come without IPython
+            from transformers.utils.notebook import NotebookProgressCallback
+
+            return NotebookProgressCallback
+    return ProgressCallback
 
 
 def tracker_callbacks(args: TrainingArguments) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ class TokenRows:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def count_ids(self) -> IntArray:
+    @cached_property
+    def id_counts(self) -> IntArray:
         """How often each token id occurs in all rows, int64 [largest id + 1]."""
         counts: IntArray = np.zeros(0, np.int64)
         for ids in self._ids.pieces():

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textune.evaluation.metrics import LOSS, METRICS, defined_values
-from textune.evaluation.sums import Counts, Outcome
+from textune.evaluation.sums import Counts, Outcome, whole_rows
 
 # The same answer for every row has the best precision or recall there is, or no loss to be compared.
 _UNFIT = {LOSS, "precision", "recall"}
@@ -110,9 +110,9 @@ def _of_rows(outcome: Outcome, chosen: npt.NDArray[np.bool_]) -> Outcome:
 def _is_improbably_constant(own: Outcome, others: Outcome) -> bool:
     """Whether all of a fold's predictions are one that the other folds do not give often enough for that."""
     answer, rows = own.predictions[0], len(own.predictions)
-    if not _equal_rows(own.predictions, answer).all():
+    if not whole_rows(own.predictions == answer).all():
         return False
-    share = (int(_equal_rows(others.predictions, answer).sum()) + 1) / (len(others.predictions) + 2)
+    share = (int(whole_rows(others.predictions == answer).sum()) + 1) / (len(others.predictions) + 2)
     return bool(share**rows < _IMPROBABLE)
 
 
@@ -131,11 +131,6 @@ def _errors(outcome: Outcome) -> npt.NDArray[Any]:
     if not outcome.num_labels:
         return np.asarray((outcome.predictions - outcome.labels) ** 2)
     return (~Counts.rights(outcome)).astype(np.float64)
-
-
-def _equal_rows(predictions: npt.NDArray[Any], answer: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    equal: npt.NDArray[np.bool_] = predictions == answer
-    return equal if equal.ndim == 1 else np.all(equal, axis=1)
 
 
 def _value(outcome: Outcome, metric: str) -> float:

@@ -21,7 +21,7 @@ from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_m
 from textune.evaluation.comparison import Candidate
 from textune.evaluation.metrics import metric_names
 from textune.evaluation.predictions import LIST_SEPARATOR, FloatArray, LabelSet
-from textune.evaluation.sums import Outcome
+from textune.evaluation.sums import Outcome, whole_rows
 from textune.files import reading_errors, user_path
 from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from textune.run import Run
@@ -183,7 +183,7 @@ def _read(member: Run | Path, split: str | None) -> Predicted:
     assert split is not None, "there is a run"
     table = member.predictions(split)
     schema = Schema.from_json(member.data["schema"])
-    label_set = LabelSet(schema.problem_type, schema.label_names)
+    label_set = LabelSet.of_schema(schema)
     if "label" not in table.column_names:
         raise DataError(
             f"{member.path}: the rows of {split!r} have no labels, so that nothing can be compared on them.",
@@ -293,7 +293,7 @@ def _reference_rows(every: Sequence[Predicted], label_set: LabelSet) -> tuple[li
     for other in labelled[1:]:
         own = _encoded(other, other.labels or [], label_set, what="label")[_places(other, first.ids)]
         equal = np.isclose(own, labels, rtol=1e-6) if label_set.problem_type == REGRESSION else own == labels
-        wrong = np.flatnonzero(~(equal if equal.ndim == 1 else equal.all(axis=1)))
+        wrong = np.flatnonzero(~whole_rows(equal))
         if len(wrong):
             raise DataError(
                 f"{first.source} and {other.source} are about different rows: {len(wrong):,} of {len(labels):,} rows "

@@ -19,6 +19,8 @@ from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from textune.data.schema import Schema
+
 LIST_SEPARATOR = "|"
 """Between the labels of one row in CSV and TSV."""
 
@@ -38,6 +40,11 @@ class LabelSet:
 
     problem_type: str
     names: tuple[str, ...]
+
+    @classmethod
+    def of_schema(cls, schema: Schema) -> LabelSet:
+        """What the data's labels are."""
+        return cls(schema.problem_type, schema.label_names)
 
     @classmethod
     def of_model(cls, model: PreTrainedModel) -> LabelSet:

@@ -55,8 +55,7 @@ class Counts:
     @staticmethod
     def rights(outcome: Outcome) -> npt.NDArray[np.bool_]:
         """Whether everything is predicted rightly, for each row, [num_rows]."""
-        equal: npt.NDArray[np.bool_] = np.equal(outcome.labels, outcome.predictions)
-        return equal if equal.ndim == 1 else np.all(equal, axis=1)
+        return whole_rows(np.equal(outcome.labels, outcome.predictions))
 
     @classmethod
     def of(cls, totals: FloatArray) -> Counts:
@@ -69,6 +68,11 @@ class Counts:
     def f1(self) -> FloatArray:
         """Of each label; 0 where it is neither predicted nor there, as scikit-learn's `zero_division=0`."""
         return ratio(2 * self.true_positives, self.predicted + self.support)
+
+
+def whole_rows(equal: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which rows are true throughout, of [num_rows] or [num_rows, num_labels]."""
+    return equal if equal.ndim == 1 else np.all(equal, axis=1)
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

@@ -86,7 +86,7 @@ def _require_same_labels(run: Run, prepared: PreparedData) -> None:
         CheckpointError: they have others, or there are other label names.
     """
     hint = "Bring the labels back, or train anew."
-    before, now = (_label_set(schema) for schema in (Schema.from_json(run.data["schema"]), prepared.schema))
+    before, now = (LabelSet.of_schema(schema) for schema in (Schema.from_json(run.data["schema"]), prepared.schema))
     if before != now:
         raise CheckpointError(
             f"The run {str(run.path)!r} was trained for other labels than the data have now, so that its figures "
@@ -110,10 +110,6 @@ def _require_same_labels(run: Run, prepared: PreparedData) -> None:
                 "together with those of others.",
                 hint=hint,
             )
-
-
-def _label_set(schema: Schema) -> LabelSet:
-    return LabelSet(schema.problem_type, schema.label_names)
 
 
 def _changes_since(run: Run, prepared: PreparedData, files: Mapping[str, str] | None, processes: int) -> list[str]:

@@ -54,7 +54,7 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
     rows = prepared.rows[prepared.train]
     labels = labels_of(rows)
     assert labels is not None, "the training split is labelled"
-    label_set = LabelSet(prepared.schema.problem_type, prepared.schema.label_names)
+    label_set = LabelSet.of_schema(prepared.schema)
     table = _pooled(folds, fold_of_row, rows)
     logits = logits_of_table(table, label_set)
 

@@ -233,7 +233,7 @@ def _compile(engine: Engine, model: PreTrainedModel, tokens: TokenRows) -> Engin
 
 def _count_ids(tokens: TokenRows, padding: Padding) -> IntArray:
     """How often each token id occurs in training, where the padding token always does; int64 [largest id + 1]."""
-    counts = tokens.count_ids()
+    counts = tokens.id_counts
     counts = np.pad(counts, (0, max(padding.token_id + 1 - len(counts), 0)))
     counts[padding.token_id] += 1
     return counts
