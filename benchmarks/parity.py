@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import Results, answer, ask, largest, largest_relative_difference, machine, parser
+from benchmarks.reference_trainer import glue_trainer
 from textune.data.glue import GLUE_TASKS
 
 PROGRAMS = ("textune", "transformers.Trainer")
@@ -74,51 +75,27 @@ def main(options: Sequence[str] | None = None) -> None:
 
 def train(script: Script) -> dict[str, Any]:
     """The script that both run; only the Trainer is another. Returns the loss of every step."""
-    import torch
     import transformers
     from safetensors.torch import save_file
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
     from textune import compat
-    from textune.models.starter import starter_folder
 
-    torch.set_num_threads(script.threads)
-    library: Any = compat if script.who == "textune" else transformers
-    glue = GLUE_TASKS[script.task]
-    checkpoint = starter_folder()
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    rows = compat.load_dataset("glue", script.task, data_dir=script.local_copy, split="train").map(
-        lambda batch: tokenizer(*(batch[column] for column in glue.text_columns), truncation=True), batched=True
-    )
-    transformers.set_seed(script.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        checkpoint,
-        num_labels=len(glue.label_names) or 1,
-        dtype=torch.float32,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    options: dict[str, Any] = {
-        "bf16": script.bf16,
-        # Without it transformers.Trainer refuses bf16 on a machine that has no GPU.
-        "use_cpu": not torch.accelerator.is_available(),
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_steps": script.steps,
-        "save_strategy": "no",
-        "seed": script.seed,
-    }
     with tempfile.TemporaryDirectory() as folder:
-        trainer = library.Trainer(
-            model,
-            library.TrainingArguments(folder, **options),
-            train_dataset=rows,
-            data_collator=DataCollatorWithPadding(tokenizer),
-            processing_class=tokenizer,
+        trainer, _ = glue_trainer(
+            compat if script.who == "textune" else transformers,
+            script.task,
+            local_copy=script.local_copy,
+            threads=script.threads,
+            seed=script.seed,
+            dropout=False,
+            output_dir=folder,
+            bf16=script.bf16,
+            logging_steps=1,
+            max_steps=script.steps,
         )
+        before = {name: value.cpu().clone() for name, value in trainer.model.state_dict().items()}
         trainer.train()
-    after = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    after = {name: value.cpu().contiguous() for name, value in trainer.model.state_dict().items()}
     save_file(after | {f"moved.{name}": after[name] - before[name] for name in after}, script.weights)
     return {"losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]}
 

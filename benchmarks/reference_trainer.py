@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from textune.cores import cores
 from textune.data.glue import GLUE_TASKS
 
 if TYPE_CHECKING:
+    from datasets import DatasetDict
     from transformers.trainer_utils import PredictionOutput
 
 
@@ -41,30 +42,11 @@ def run(
     task: str, *, local_copy: str | None, seed: int, bf16: bool, threads: int, predictions: Path | None
 ) -> dict[str, Any]:
     """Trains and returns the task's metrics on each split that has labels."""
-    import torch
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
+    import transformers
 
-    from textune.compat import evaluate, load_dataset
-    from textune.models.starter import starter_folder
+    from textune.compat import evaluate
 
-    torch.set_num_threads(threads)
-    set_seed(seed)
     glue = GLUE_TASKS[task]
-    checkpoint = starter_folder()
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    rows = load_dataset("glue", task, data_dir=local_copy).map(
-        lambda batch: tokenizer(*(batch[column] for column in glue.text_columns), truncation=True), batched=True
-    )
-    model = AutoModelForSequenceClassification.from_pretrained(
-        checkpoint, num_labels=len(glue.label_names) or 1, dtype=torch.float32
-    )
     metric = evaluate.load("glue", task)
 
     def compute_metrics(outcome: Any) -> dict[str, float]:
@@ -73,15 +55,15 @@ def run(
         return dict(metric.compute(predictions=answers, references=outcome.label_ids))
 
     with tempfile.TemporaryDirectory() as folder:
-        # use_cpu: without it the Trainer refuses bf16 on a machine that has no GPU.
-        options: dict[str, Any] = {"seed": seed, "bf16": bf16, "use_cpu": not torch.accelerator.is_available()}
-        trainer = Trainer(
-            model,
-            TrainingArguments(folder, **options, save_strategy="no", report_to=[], disable_tqdm=True),
-            train_dataset=rows["train"],
-            data_collator=DataCollatorWithPadding(tokenizer),
-            processing_class=tokenizer,
+        trainer, rows = glue_trainer(
+            transformers,
+            task,
+            local_copy=local_copy,
+            threads=threads,
             compute_metrics=compute_metrics,
+            output_dir=folder,
+            seed=seed,
+            bf16=bf16,
         )
         seconds = trainer.train().metrics["train_runtime"]
         labelled = [split for split in rows if split != "train" and min(rows[split]["label"]) >= 0]
@@ -99,6 +81,64 @@ def run(
         **figures,
         "training_seconds": seconds,
     }
+
+
+def glue_trainer(
+    library: Any,
+    task: str,
+    *,
+    local_copy: str | None,
+    threads: int,
+    seed: int,
+    dropout: bool = True,
+    compute_metrics: Callable[[Any], dict[str, float]] | None = None,
+    **arguments: Any,
+) -> tuple[Any, DatasetDict]:
+    """The script that trains the starter on a GLUE task, up to the Trainer: as its users write it.
+
+    Args:
+        library: transformers or textune.compat, whose Trainer it is.
+        arguments: further TrainingArguments.
+
+    Returns:
+        The Trainer, and the tokenised rows of all splits.
+    """
+    import torch
+    import transformers
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+
+    from textune.compat import load_dataset
+    from textune.models.starter import starter_folder
+
+    torch.set_num_threads(threads)
+    transformers.set_seed(seed)
+    glue = GLUE_TASKS[task]
+    checkpoint = starter_folder()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    rows = load_dataset("glue", task, data_dir=local_copy).map(
+        lambda batch: tokenizer(*(batch[column] for column in glue.text_columns), truncation=True), batched=True
+    )
+    without = {} if dropout else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = AutoModelForSequenceClassification.from_pretrained(
+        checkpoint, num_labels=len(glue.label_names) or 1, dtype=torch.float32, **without
+    )
+    trainer = library.Trainer(
+        model,
+        library.TrainingArguments(
+            **arguments,
+            seed=seed,
+            # Without it transformers.Trainer refuses bf16 on a machine that has no GPU.
+            use_cpu=not torch.accelerator.is_available(),
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        ),
+        train_dataset=rows["train"],
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=compute_metrics,
+    )
+    return trainer, rows
 
 
 def write_predictions(path: Path, ids: list[int], outcome: PredictionOutput, label_names: Sequence[str]) -> None:
