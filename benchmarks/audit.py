@@ -26,7 +26,7 @@ from benchmarks.measuring import Results, answer, ask, machine, parser, progress
 from textune.audit.audited_rows import SEPARATOR, normalised
 from textune.audit.auditing import full_audit, quick_audit
 from textune.audit.findings import Audit
-from textune.audit.near_duplicates import SHORT_WIDTH, SIMILARITY, jaccard, shingles_of
+from textune.audit.near_duplicates import SHORT_WIDTH, SIMILARITY, jaccard
 from textune.config import DataConfig
 from textune.data.cache import workspace
 from textune.data.glue import GLUE_TASKS
@@ -235,13 +235,11 @@ def edited_row(row: Row, rng: random.Random, number: int) -> Row:
 
 def similarity(first: Row, second: Row) -> float:
     """Jaccard similarity as the audit means it."""
-    shingles = (
-        shingles_of(
-            SEPARATOR.join(sorted(normalised(row[name]) for name in ("text", "text_pair") if name in row)), SHORT_WIDTH
-        )
+    texts = (
+        [SEPARATOR.join(sorted(normalised(row[name]) for name in ("text", "text_pair") if name in row))]
         for row in (first, second)
     )
-    return jaccard(*shingles)
+    return float(jaccard(*texts, SHORT_WIDTH)[0])
 
 
 def distant(first: str, second: str) -> bool:

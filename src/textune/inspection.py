@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from textune.audit.auditing import full_audit
 from textune.audit.findings import Audit, Finding
 from textune.audit.suspects import suspected_labels
-from textune.config import INSPECT_OPTIONS, Config
+from textune.config import INSPECT_OPTIONS, Config, DataConfig
 from textune.data.cache import workspace
 from textune.data.prepare import PreparedData, prepare_inspection
 from textune.data.tokenize import tokenize_split
 from textune.display import Display, default_display
-from textune.errors import ConfigError, UnavailableError
+from textune.errors import ConfigError, DataError, UnavailableError
 from textune.models.embeddings import TextEncoder
 from textune.models.load import STARTER, find_checkpoint, load_config
 from textune.models.tokenizer import load_tokenizer, max_tokens
@@ -57,6 +57,9 @@ def inspect(
         with workspace() as folder:
             data_config = dataclasses.replace(config.data, drop_bad_rows=True)
             prepared = prepare_inspection(data_config, folder=folder, labels_required=False)
+            if prepared.source.dropped:
+                notes = (*prepared.notes, *_unreadable(data_config, folder=folder))
+                prepared = dataclasses.replace(prepared, notes=notes)
             has_one_each = prepared.schema.problem_type == SINGLE_LABEL and prepared.schema.label_names
             if label_errors and not has_one_each:
                 raise ConfigError("--label-errors: expected rows with one label each, found other data.")
@@ -67,6 +70,16 @@ def inspect(
             return full_audit(prepared, tokens=tokens, tokenizer=tokenizer, folder=folder, suspects=suspects)
     finally:
         shown.close()
+
+
+def _unreadable(config: DataConfig, *, folder: Path) -> list[str]:
+    """The lines that cannot be read, of the first file that has any: those at which training would stop."""
+    try:
+        prepare_inspection(dataclasses.replace(config, drop_bad_rows=False), folder=folder, labels_required=False)
+    except DataError as error:
+        first, *lines = error.message.splitlines()
+        return [f"{first} {'; '.join(line.strip() for line in lines)}"]
+    return []
 
 
 def _tokens(config: Config, prepared: PreparedData, *, display: Display) -> tuple[Mapping[str, TokenRows], Any]:

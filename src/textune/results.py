@@ -109,6 +109,8 @@ def write_results(job: Job, run: Run, setup: Setup, state: TrainingState, *, sta
                 if split == job.validation:
                     calibration = Calibration.fit(logits, labels, job.label_set, split=split)
                     summary["selected"]["failed"] = _why_failed(job, summary["selected"]["metric"], logits, labels)
+                if calibration is not None:
+                    calibration.add_to(summary[split], logits, labels, job.label_set)
     if job.processes.is_main:
         run.write("analysis.json", analysis)
         summary["selected"]["note"] = selection_note(
@@ -218,8 +220,7 @@ def _write_model_and_summary(
     card = model_card(config=job.config, prepared=job.prepared, summary=summary)
     write_text(run.model_path / "README.md", card)
     if calibration is not None:
-        assert job.validation is not None, "it was fitted there"
-        calibration.save(run.model_path, summary[job.validation])
+        calibration.save(run.model_path)
     run.write("summary.json", summary)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from tiny import tiny_tokenizer
 
+from faults.material import write_json_lines
 from textune.audit.auditing import full_audit, quick_audit
 from textune.audit.findings import KINDS, SEVERITIES, Audit
-from textune.data.prepare import PreparedData
+from textune.config import DataConfig
+from textune.data.prepare import PreparedData, prepare_inspection, prepare_training
 from textune.data.tokenize import tokenize_split
 
 from .conftest import SENTENCES, named, rows_of, the
@@ -62,12 +64,37 @@ def test_lines_that_cannot_be_read_are_counted(prepare: Prepare, tmp_path: Path)
     folder.mkdir()
     lines = [json.dumps(row) for row in rows_of(SENTENCES)]
     (folder / "train.jsonl").write_text("\n".join([*lines, "[1, 2]"]) + "\n")
-    from textune.config import DataConfig
-    from textune.data.prepare import prepare_inspection
-
     prepared = prepare_inspection(DataConfig(source=str(folder), drop_bad_rows=True), folder=tmp_path / "rows")
     found = the(full_audit(prepared, tokens={}, folder=tmp_path), "unreadable_rows")
     assert (found.count, found.rows_in_split, found.rows.tolist()) == (1, 11, [])
+
+
+def test_row_numbers_without_lines_that_cannot_be_read(audit: AuditOf) -> None:
+    rows: list[Any] = rows_of(SENTENCES)
+    rows[1], rows[5]["text"] = [1, 2], ""
+    found = audit({"train": rows})
+    broken, empty = the(found, "unreadable_rows"), the(found, "empty_text")
+    assert broken.message == (
+        "1 of 10 train rows (10 %) cannot be used: not a JSON object with columns; row numbers do not count them"
+    )
+    assert (empty.message, empty.rows.tolist()) == ("1 of 10 train rows (10 %) cannot be used: empty text", [5])
+
+
+@pytest.mark.parametrize(("folds", "own"), [(None, False), (2, False), (2, True)])
+def test_rows_left_out_are_told_of_their_own_split(tmp_path: Path, folds: int | None, own: bool) -> None:
+    """A split that textune sets aside has the name of one of the data's own, but not its rows."""
+    splits = {"train": rows_of([*SENTENCES, ""]), "test": rows_of([*SENTENCES[:3], ""])}
+    if own:
+        splits["validation"] = rows_of(["", *SENTENCES[:2], " "])
+    (tmp_path / "data").mkdir()
+    for name, rows in splits.items():
+        write_json_lines(tmp_path / "data" / f"{name}.jsonl", rows)
+    fold = None if folds is None else 1
+    config = DataConfig(source=str(tmp_path / "data"), drop_bad_rows=True, folds=folds, fold=fold)
+    prepared = prepare_training(config, seed=1, folder=tmp_path / "rows")
+    audit = quick_audit(prepared, tokens={}, tokenizer=None)
+    counts = {found.split: (found.count, found.rows_in_split) for found in audit.findings if found.kind == "empty_text"}
+    assert counts == {"train": (1, 11), "test": (1, 4)} | ({"validation_own": (2, 4)} if own else {})
 
 
 def test_texts_far_longer_than_the_others(audit: AuditOf) -> None:

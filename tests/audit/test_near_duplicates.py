@@ -22,7 +22,6 @@ from textune.audit.near_duplicates import (
     hashed_shingles,
     jaccard,
     near_groups,
-    shingles_of,
 )
 
 from .conftest import SENTENCES, named, rows_of, the
@@ -34,8 +33,16 @@ def groups_of(texts: Sequence[str], folder: Path) -> tuple[list[int], int]:
         store.add(texts[start : start + 7])
     store.close()
     lengths = np.array([len(text) for text in texts])
-    groups, width = near_groups(store, np.arange(len(texts)), lengths)
+    groups, width, _ = near_groups(store, np.arange(len(texts)), lengths)
     return groups.tolist(), width
+
+
+def shingles_of(text: str, width: int) -> set[str]:
+    return {text[start : start + width] for start in range(len(text) - width + 1)}
+
+
+def similarity(first: set[Any], second: set[Any]) -> float:
+    return len(first & second) / len(first | second) if first | second else 0.0
 
 
 def changed(text: str, rng: random.Random, *, times: int) -> str:
@@ -59,7 +66,7 @@ def test_groups_are_those_of_all_pairs(tmp_path: Path) -> None:
     expected = list(range(len(texts)))
     pairs = 0
     for (first, a), (second, b) in itertools.combinations(enumerate(shingles), 2):
-        if jaccard(a, b) >= SIMILARITY:
+        if similarity(a, b) >= SIMILARITY:
             pairs += 1
             joined = (expected[first], expected[second])
             expected = [min(joined) if group in joined else group for group in expected]
@@ -88,6 +95,31 @@ def test_pairs_far_apart_are_found_in_texts_with_a_common_footer(tmp_path: Path)
     assert width == SHORT_WIDTH
     assert all(groups[first] == groups[second] for first, second in pairs)
     assert len(set(groups)) == len(texts) - len(pairs)
+
+
+def test_comparisons_under_a_long_footer_are_few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the footer is four fifths of every text, nearly all of them are candidates of each other."""
+    compared: list[int] = []
+
+    def counted(first: Sequence[str], second: Sequence[str], width: int) -> Any:
+        compared.append(len(first))
+        return jaccard(first, second, width)
+
+    monkeypatch.setattr(near_duplicates, "jaccard", counted)
+    rng = random.Random(6)
+    words = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9))) for _ in range(1000)]
+    footer = " ".join(rng.choices(words, k=20))
+    texts = [f"{' '.join(rng.choices(words, k=5))} {footer}" for _ in range(600)]
+    pairs = [(place, len(texts) - 1 - 5 * place) for place in range(40)]
+    for first, second in pairs:
+        texts[second] = changed(texts[first], rng, times=1)
+    store = TextStore(tmp_path / "texts.arrow")
+    store.add(texts)
+    store.close()
+    groups, _, num_impatient = near_groups(store, np.arange(len(texts)), np.array([len(text) for text in texts]))
+    assert sum(compared) < 20 * len(texts)
+    assert 100 < num_impatient < len(texts)
+    assert all(groups[first] == groups[second] for first, second in pairs)
 
 
 def test_no_pair_is_compared_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -143,10 +175,11 @@ def test_shingles_are_hashed_text_by_text(texts: list[str], width: int) -> None:
     assert len(set(zip(expected, hashes.tolist(), strict=True))) == len(set(expected)) == len(set(hashes.tolist()))
 
 
-@given(st.sets(st.integers(0, 20)), st.sets(st.integers(0, 20)))
-def test_jaccard(first: set[int], second: set[int]) -> None:
-    expected = len(first & second) / len(first | second) if first | second else 0.0
-    assert jaccard({str(item) for item in first}, {str(item) for item in second}) == expected
+@given(st.lists(st.tuples(*[st.text("abü", max_size=12)] * 2), min_size=1, max_size=6), st.integers(1, 5))
+def test_jaccard(pairs: list[tuple[str, str]], width: int) -> None:
+    first, second = zip(*pairs, strict=True)
+    expected = [similarity(shingles_of(a, width), shingles_of(b, width)) for a, b in pairs]
+    assert jaccard(first, second, width).tolist() == expected
 
 
 def test_near_rows_are_found_within_and_across_splits(audit: Callable[..., Audit]) -> None:

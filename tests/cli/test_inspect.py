@@ -48,6 +48,27 @@ def test_inspect(textune: Textune, data: Path, tiny_checkpoint: Path) -> None:
     assert "tokenising train: 65 rows" in done.err
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_lines_that_cannot_be_read_are_named(
+    textune: Textune, tmp_path: Path, tiny_rows: list[dict[str, str]], tiny_checkpoint: Path, name: str
+) -> None:
+    if name.endswith(".csv"):
+        lines = ["text,label", *(f"{row['text']},{row['label']}" for row in tiny_rows)]
+        lines[2:2] = ["one,two,three"]
+        expected = "line 3: expected 2 fields (text, label), found 3"
+    else:
+        lines = ["[1, 2]", *map(json.dumps, tiny_rows)]
+        expected = "line 1: expected an object with the columns as keys, found a list"
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+    done = textune("inspect", path, "--model", tiny_checkpoint)
+    assert f"{path}: 1 line cannot be read. {expected}" in done.err
+    assert "1 of 65 train rows (1.5 %) cannot be used: " in done.out
+    assert "; row numbers do not count them" in done.out
+    found = json.loads(textune("inspect", path, "--model", tiny_checkpoint, "--json", "--quiet").out)
+    assert f"{path}: 1 line cannot be read. {expected}" in found["notes"]
+
+
 def test_json_and_limit(textune: Textune, data: Path, tiny_checkpoint: Path) -> None:
     done = textune("inspect", data, "--model", tiny_checkpoint, "--json", "--quiet")
     assert (done.code, done.err) == (0, "")

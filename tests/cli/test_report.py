@@ -27,7 +27,7 @@ def test_figures_and_output(textune: Textune, copied: Path, tmp_path: Path) -> N
     assert (done.code, done.out) == (0, f"{tmp_path / 'page.html'}\n")
     assert (tmp_path / "figures" / "confusion-validation.svg").is_file()
     again = textune("report", copied, "-o", tmp_path / "page.html")
-    assert again.code == 73 and "exists already" in again.err
+    assert again.code == 73 and "is there already" in again.err
     assert textune("report", copied, "-o", tmp_path / "page.html", "--overwrite").code == 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import brier_score_loss, log_loss
 
 from textune.errors import CheckpointError, ConfigError, TextuneError
 from textune.evaluation.predictions import Decision, LabelSet, decide, to_scores
@@ -44,6 +45,28 @@ def test_stored_and_read_again(tmp_path: Path) -> None:
     assert stored.temperature is not None and stored.temperature > 1.5
     assert stored.after is not None
     assert stored.after["expected_calibration_error"] < stored.before["expected_calibration_error"]
+
+
+def test_figures_of_another_split(tmp_path: Path) -> None:
+    logits, labels = binary_rows()
+    stored = store(tmp_path, logits[:200], labels[:200], BINARY)
+    figures: dict[str, Any] = {"calibration": {"brier_score": 0.5}}
+    stored.add_to(figures, logits[200:], labels[200:], BINARY)
+    found = figures["calibration"]
+    assert (found["temperature"], found["fitted_on"], found["brier_score"]) == (stored.temperature, "validation", 0.5)
+    assert stored.temperature is not None
+    scores = to_scores(logits[200:] / stored.temperature, BINARY.problem_type)
+    assert found["with_temperature"]["loss"] == pytest.approx(log_loss(labels[200:], scores), rel=1e-5)
+    assert found["with_temperature"]["brier_score"] == pytest.approx(brier_score_loss(labels[200:], scores[:, 1]))
+
+
+def test_figures_without_a_temperature(tmp_path: Path) -> None:
+    logits, labels = binary_rows()
+    right = decide(logits, BINARY.problem_type) == labels
+    stored = store(tmp_path, logits[right], labels[right], BINARY)
+    figures: dict[str, Any] = {"calibration": {}}
+    stored.add_to(figures, logits, labels, BINARY)
+    assert figures["calibration"] == {"temperature": None, "fitted_on": "validation", "with_temperature": None}
 
 
 def test_calibrated_scores_keep_the_labels(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from textune.display import Display
 from textune.errors import CheckpointError, ConfigError, DataError, Interrupted
 from textune.evaluation.label_errors import LabelErrors
 from textune.evaluation.predictions import LabelSet
+from textune.evaluation.stored_calibration import Calibration
 from textune.finetune import train
 from textune.repeats.folds import label_errors_csv, read_label_errors
 from textune.report.write import write_report
@@ -241,8 +242,13 @@ def test_own_validation_and_test_rows_stay_apart(
     assert (found.summary["validation"]["num_rows"], found.summary["test"]["num_rows"]) == (12, 20)
     fold = found.runs[0]
     assert [fold.summary[name]["num_rows"] for name in ("validation", "validation_own", "test")] == [32, 12, 20]
+    assert fold.summary["test"]["calibration"]["fitted_on"] == "validation"
     last = Run(found.path / ALL_ROWS)
-    assert found.summary["test"] == last.summary["test"]
+    of_test = found.summary["test"]
+    calibration = of_test.pop("calibration")
+    assert of_test.items() <= last.summary["test"].items()
+    assert calibration["fitted_on"] == "out_of_fold"
+    assert calibration["temperature"] == Calibration.read(found.model_path).temperature
     assert found.predictions("test").equals(last.predictions("test"))
     analysis, of_last = (json.loads((run.path / "analysis.json").read_text()) for run in (found, last))
     assert list(analysis) == ["out_of_fold", "validation", "test"]

@@ -260,7 +260,7 @@ def test_data_that_changed_between_seeds_are_refused(whole: Run, corrected: Path
         assert (folder / "summary.json").read_bytes() == (whole.path / "summary.json").read_bytes()
         assert Run(folder).config == whole.config
     longer = tmp_path / "longer.csv"
-    longer.write_text(corrected.read_text() + "one more,positive\n" * 4)
+    longer.write_text(corrected.read_text() + "".join(f"one more {row},positive\n" for row in range(4)))
     with pytest.raises(CheckpointError, match="seed-7' predicted other rows of validation than there are now"):
         train(str(longer), resume=folder, seeds=4, allow_changes=True, display=Display())
     assert Run(folder).is_finished

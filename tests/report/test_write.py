@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def test_the_runs_own_page_is_replaced(copied: Path) -> None:
 def test_another_page_is_not_overwritten_unasked(copied: Path, tmp_path: Path) -> None:
     page = tmp_path / "folder" / "page.html"
     write_report([copied], output=page)
-    with pytest.raises(OutputError, match=r"--output: '.*page\.html' exists already; nothing was written\."):
+    with pytest.raises(OutputError, match=r"--output: '.*page\.html' is there already; nothing was touched\."):
         write_report([copied], output=page)
     page.write_text("old")
     write_report([copied], output=page, overwrite=True)
@@ -49,6 +50,24 @@ def test_runs_and_pages_at_home(copied: Path, monkeypatch: pytest.MonkeyPatch) -
     assert write_report(["~/run"])[0] == copied / "report.html"
     assert write_report(["~/run"], output="~/page.html", figures="~/figures")[0] == copied.parent / "page.html"
     assert (copied.parent / "figures" / "lengths.svg").is_file()
+
+
+@pytest.mark.parametrize(("fitted_on", "where"), [("validation", "these rows"), ("out_of_fold", "out_of_fold")])
+def test_what_the_temperature_gains(copied: Path, fitted_on: str, where: str) -> None:
+    summary = json.loads((copied / "summary.json").read_text())
+    summary["validation"]["loss"]["value"] = 0.7
+    summary["validation"]["calibration"] |= {
+        "expected_calibration_error": 0.2,
+        "temperature": 2.5,
+        "fitted_on": fitted_on,
+        "with_temperature": {"expected_calibration_error": 0.04, "brier_score": 0.1, "loss": 0.5},
+    }
+    (copied / "summary.json").write_text(json.dumps(summary))
+    page = write_report([copied])[0].read_text(encoding="utf-8")
+    assert (
+        f"A temperature of 2.5, fitted on {where} and used by textune predict --calibrated, takes the calibration "
+        "error here from 0.200 to 0.040 and the loss from 0.700 to 0.500."
+    ) in page
 
 
 def test_charts_as_files(copied: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from textune.audit.near_duplicates import TextStore, near_groups
 from textune.audit.repeats import conflicts, exact, nearly, repeated, swapped
 from textune.audit.unknown import unknown
 from textune.audit.wording import count_of, percent
+from textune.data.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def full_audit(
 
     rows = collect(splits, prepared.schema, on_batch=look)
     store.close()
-    groups, width = _near_groups(rows, store)
+    groups, width, num_impatient = _near_groups(rows, store)
     labels = LabelTable(rows)
     scripts, of_rows = characters.scripts, languages.languages  # each is put together when asked for
     findings = [
@@ -107,6 +108,11 @@ def full_audit(
     checked += () if suspects is None else ("suspected_labels",)
     checked += _TOKENS if tokens else ()
     notes = [f"near duplicates: texts that share at least 80 % of their pieces of {width} characters (Jaccard)"]
+    if num_impatient:
+        notes.append(
+            f"near duplicates: {counted(num_impatient, 'text')} of many that are half alike, as by a common footer: "
+            "each was compared exactly with the likeliest of these only"
+        )
     if languages.every > 1:
         notes.append(f"languages: one row in {languages.every} was looked at")
     return _audit(
@@ -197,27 +203,32 @@ def _repeats(rows: AuditedRows, *, near: NDArray[np.int64] | None = None) -> Ite
     yield from conflicts(rows)
 
 
-def _near_groups(rows: AuditedRows, store: TextStore) -> tuple[NDArray[np.int64], int]:
-    """Groups of nearly equal texts, in the order of the different keys, and the width of the shingles."""
+def _near_groups(rows: AuditedRows, store: TextStore) -> tuple[NDArray[np.int64], int, int]:
+    """As `near_groups`, with the groups in the order of the different keys."""
     _, firsts = np.unique(rows.unordered, return_index=True)
     in_place = np.argsort(firsts)  # the store is read from its beginning to its end
     groups = np.empty(len(firsts), np.int64)
-    groups[in_place], width = near_groups(store, firsts[in_place], rows.characters[firsts[in_place]])
-    return groups, width
+    groups[in_place], width, num_impatient = near_groups(store, firsts[in_place], rows.characters[firsts[in_place]])
+    return groups, width, num_impatient
 
 
 def _unusable(prepared: PreparedData) -> Iterator[Finding]:
-    """Rows that were left out when the data were read."""
-    for split, reasons in prepared.dropped.items():
-        total = sum(reasons.values()) + (len(prepared.rows[split]) if split in prepared.rows else 0)
+    """Rows that were left out when the data were read.
+
+    Where splits were made of one of the source, it is the first of them that is told, with the rows of all.
+    """
+    for origin, reasons in prepared.dropped.items():
+        parts = [name for name in prepared.rows if prepared.origins.get(name, name) == origin]
+        total = sum(reasons.values()) + sum(len(prepared.rows[name]) for name in parts)
         for reason, count in reasons.items():
-            numbers = prepared.dropped_rows.get(split, {}).get(reason, [])
+            numbers = prepared.dropped_rows.get(origin, {}).get(reason, [])
+            uncounted = "" if numbers else "; row numbers do not count them"
             yield Finding(
                 _KIND_OF_REASON.get(reason, "unreadable_rows"),
-                split,
+                parts[0],
                 count,
                 total,
-                f"{count_of(count, total, split)} cannot be used: {reason}",
+                f"{count_of(count, total, parts[0])} cannot be used: {reason}{uncounted}",
                 rows=np.array(numbers, np.int64),
             )
 

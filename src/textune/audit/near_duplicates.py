@@ -4,6 +4,9 @@ Texts are compared by the sets of their character shingles, so that no language 
 `BANDS * ROWS_PER_BAND` minima is cut into bands; texts that agree in a whole band are candidates (Leskovec, Rajaraman,
 Ullman: Mining of Massive Datasets, 3.4). A pair of similarity s becomes one with probability
 1 - (1 - s^ROWS_PER_BAND)^BANDS: 0.998 at 0.8, more above. Everything is seeded: the same texts give the same groups.
+
+Texts that share a long footer are all candidates of each other, and almost similar enough. So that the work stays in
+proportion to the texts, each has only so many exact comparisons in vain (`PATIENCE`).
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ SHORT_WIDTH, LONG_WIDTH, LONG_TEXT = 4, 8, 500
 shingles are common to all."""
 NEIGHBOURS = 32
 """Of many texts that agree in a band each is compared with so many next ones; groups grow together over them."""
+PATIENCE = 32
+"""After so many comparisons in vain a text is compared only where signatures agree more than in any of these."""
 # Candidates whose signatures agree less than this are not looked at: 3.3 standard deviations below `SIMILARITY`.
 _LOWEST_ESTIMATE = 0.68
 _BATCH_SHINGLES = 2**16
@@ -66,7 +71,7 @@ class TextStore:
 
 def near_groups(
     store: TextStore, places: NDArray[np.int64], characters: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], int]:
+) -> tuple[NDArray[np.int64], int, int]:
     """Puts different texts into groups of nearly equal ones.
 
     Args:
@@ -76,7 +81,7 @@ def near_groups(
 
     Returns:
         [n] the number of each text's group (texts are in one group when they are nearly equal, or each to a third
-        one), and the width of the shingles.
+        one); the width of the shingles; and how many texts ran out of patience (`PATIENCE`).
     """
     width = LONG_WIDTH if np.median(characters) > LONG_TEXT else SHORT_WIDTH
     sketches = _Sketches(store, places, characters, width=width)
@@ -94,12 +99,13 @@ def near_groups(
             left, right = left[new], right[new]
             alike = sketches.alike(left, right)
             groups = _united(groups, left[alike], right[alike])
-    return groups, width
+    return groups, width, int((sketches.failures >= PATIENCE).sum())
 
 
 class _Sketches:
     """What is kept of every text: how many shingles it has, a hash per band (`bands`; once its candidates have been
-    compared, the place in the line of texts), and 8 bits of every minimum."""
+    compared, the place in the line of texts), 8 bits of every minimum, how many of its comparisons were in vain
+    (`failures`), and the highest estimate among these."""
 
     def __init__(
         self, store: TextStore, places: NDArray[np.int64], characters: NDArray[np.int64], *, width: int
@@ -111,11 +117,10 @@ class _Sketches:
         self.bands = np.empty((len(places), BANDS), np.uint32)
         self._bytes = np.empty((len(places), NUM_HASHES), np.uint8)
         self.num_shingles = np.empty(len(places), np.int64)
-        # Batches of about as many shingles as the processor's cache has room for.
-        batch = (np.cumsum(characters) // _BATCH_SHINGLES).astype(np.int64)
-        bounds = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(places)]
-        for start, stop in pairwise(bounds):
-            self._fill(slice(start, stop))
+        self.failures = np.zeros(len(places), np.uint8)
+        self._highest_in_vain = np.zeros(len(places), np.float32)
+        for span in _batches(characters):
+            self._fill(span)
 
     def _fill(self, span: slice) -> None:
         texts = self._store.take(self._places[span])
@@ -146,15 +151,38 @@ class _Sketches:
         result = np.zeros(len(left), np.bool_)
         for start in range(0, len(left), _BATCH_PAIRS):
             span = slice(start, start + _BATCH_PAIRS)
-            estimate = (self._bytes[left[span]] == self._bytes[right[span]]).mean(axis=1)
-            likely = np.flatnonzero(estimate >= _LOWEST_ESTIMATE) + start
-            wanted, places = np.unique(np.concatenate([left[likely], right[likely]]), return_inverse=True)
-            sets = [shingles_of(text, self._width) for text in self._store.take(self._places[wanted])]
-            result[likely] = [
-                jaccard(sets[a], sets[b]) >= SIMILARITY
-                for a, b in places.reshape(2, -1).T.tolist()
-            ]  # fmt: skip
+            estimate = (self._bytes[left[span]] == self._bytes[right[span]]).mean(axis=1, dtype=np.float32)
+            bound = np.maximum(self._bound(left[span]), self._bound(right[span]))
+            likely = np.flatnonzero(estimate > bound) + start
+            similar = self._similarities(left[likely], right[likely]) >= SIMILARITY
+            result[likely] = similar
+            in_vain = likely[~similar]
+            for texts in (left[in_vain], right[in_vain]):
+                np.add.at(self.failures, texts, 1)
+                np.maximum.at(self._highest_in_vain, texts, estimate[in_vain - start])
         return result
+
+    def _similarities(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
+        parts = [np.zeros(0)]
+        for span in _batches(self.num_shingles[left] + self.num_shingles[right]):
+            places, ends = np.unique(np.concatenate([left[span], right[span]]), return_inverse=True)
+            texts = self._store.take(self._places[places])
+            first, second = ([texts[place] for place in side] for side in ends.reshape(2, -1).tolist())
+            parts.append(jaccard(first, second, self._width))
+        return np.concatenate(parts)
+
+    def _bound(self, texts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What an estimate must exceed to be followed by an exact comparison."""
+        patient = self.failures[texts] < PATIENCE
+        return np.where(patient, np.float32(_LOWEST_ESTIMATE), self._highest_in_vain[texts])
+
+
+def _batches(sizes: NDArray[np.int64]) -> Iterator[slice]:
+    """Batches of about as many shingles as the processor's cache has room for."""
+    if len(sizes):
+        batch = (np.cumsum(sizes) // _BATCH_SHINGLES).astype(np.int64)
+        bounds = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(sizes)]
+        yield from (slice(start, stop) for start, stop in pairwise(bounds))
 
 
 def hashed_shingles(texts: Sequence[str], width: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -172,15 +200,24 @@ def hashed_shingles(texts: Sequence[str], width: int) -> tuple[NDArray[np.uint64
     return _mixed(windows[inside]), counts
 
 
-def shingles_of(text: str, width: int) -> set[str]:
-    """The different shingles of one text."""
-    return {text[start : start + width] for start in range(len(text) - width + 1)}
+def jaccard(first: Sequence[str], second: Sequence[str], width: int) -> NDArray[np.float64]:
+    """How similar the texts side by side are, up to 2^14 pairs: different shingles that both have over all they have.
 
-
-def jaccard(first: set[str], second: set[str]) -> float:
-    """Shared over all: 1.0 for equal sets, 0.0 for sets without a common member or for empty ones."""
-    shared = len(first & second)
-    return shared / max(len(first) + len(second) - shared, 1)
+    Returns:
+        [pairs] 1.0 for equal sets of shingles, 0.0 for sets without a common member or for empty ones.
+    """
+    hashes, counts = hashed_shingles([*first, *second], width)
+    ends = np.arange(len(counts), dtype=np.uint64)
+    pair, side = ends % np.uint64(len(first)), ends // np.uint64(len(first))
+    # The pair, 49 bits of the hash, the side: so a shingle of both sides is two numbers, of which the second is odd.
+    shingles = np.repeat(pair << np.uint64(50) | side, counts) | hashes >> np.uint64(15) << np.uint64(1)
+    shingles.sort()
+    shingles = np.delete(shingles, np.flatnonzero(shingles[1:] == shingles[:-1]))
+    pair = (shingles >> np.uint64(50)).astype(np.int64)
+    in_both = (shingles[1:] ^ shingles[:-1]) == 1
+    shared = np.bincount(pair[1:][in_both], minlength=len(first))
+    similarities: NDArray[np.float64] = shared / np.maximum(np.bincount(pair, minlength=len(first)) - shared, 1)
+    return similarities
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

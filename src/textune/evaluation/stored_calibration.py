@@ -1,7 +1,7 @@
 """What validation says about a model's scores, kept in `calibration.json` beside the model.
 
 {"format": 1, "split": "validation", "rows": 408, "temperature": 1.31, "no_temperature": null,
- "before": {"expected_calibration_error": 0.08, "brier_score": 0.12}, "after": {...},
+ "before": {"expected_calibration_error": 0.08, "brier_score": 0.12, "loss": 0.41}, "after": {...},
  "curves": {"equivalent": {"thresholds": [...], "precision": [...], "recall": [...]}}}
 
 `temperature` is null where none could be fitted, and `no_temperature` says why; a label's curve is null where all rows
@@ -20,7 +20,9 @@ import numpy.typing as npt
 
 from textune.errors import CheckpointError, ConfigError
 from textune.evaluation.calibration import calibration_quality, fit_temperature, why_no_temperature
-from textune.evaluation.predictions import Decision, FloatArray, LabelSet
+from textune.evaluation.metrics import LOSS
+from textune.evaluation.predictions import Decision, FloatArray, LabelSet, to_scores
+from textune.evaluation.scoring import mean_loss
 from textune.evaluation.thresholds import Target, ThresholdCurve, choose_threshold, label_curves, unreachable
 from textune.files import read_json, write_json
 from textune.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -34,7 +36,8 @@ class Calibration:
     """See the module.
 
     Attributes:
-        before, after: calibration error and Brier score without and with the temperature, on the rows it was fitted on.
+        before, after: calibration error, Brier score and loss without and with the temperature, on the rows it was
+            fitted on.
         curves: by the name of each label that a threshold can be set for.
     """
 
@@ -55,22 +58,32 @@ class Calibration:
         if kind == REGRESSION:
             return None
         temperature = fit_temperature(logits, labels, kind)
-        scores = Decision(kind).scores(logits)
-        curves = label_curves(scores, labels, label_set.names)
+        curves = label_curves(to_scores(logits, kind), labels, label_set.names)
         return cls(
             split,
             len(labels),
             temperature,
             None if temperature else why_no_temperature(logits, labels, kind),
-            calibration_quality(scores, labels),
-            calibration_quality(Decision(kind, temperature).scores(logits), labels) if temperature else None,
+            _quality(logits, labels, kind),
+            _quality(logits / temperature, labels, kind) if temperature else None,
             {name: None if curve is None else curve.frontier() for name, curve in curves.items()},
         )
 
-    def save(self, model: Path, figures: dict[str, Any]) -> None:
-        """Writes calibration.json into a model's folder, and what it gains into the figures of its split."""
+    def save(self, model: Path) -> None:
+        """Writes calibration.json into a model's folder."""
         write_json(model / FILE, self.as_json())
-        figures["calibration"] |= {"temperature": self.temperature, "with_temperature": self.after}
+
+    def add_to(
+        self, figures: dict[str, Any], logits: FloatArray, labels: npt.NDArray[Any], label_set: LabelSet
+    ) -> None:
+        """Puts what the temperature gains on the rows of a split, its own or another, into the split's figures."""
+        figures["calibration"] |= {
+            "temperature": self.temperature,
+            "fitted_on": self.split,
+            "with_temperature": None
+            if self.temperature is None
+            else _quality(logits / self.temperature, labels, label_set.problem_type),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """The contents of calibration.json."""
@@ -124,6 +137,10 @@ class Calibration:
                 f"{str(path)!r} cannot be used: {type(error).__name__}: {error}",
                 hint="Train again, or copy the model again.",
             ) from error
+
+
+def _quality(logits: FloatArray, labels: npt.NDArray[Any], problem_type: str) -> dict[str, float]:
+    return calibration_quality(to_scores(logits, problem_type), labels) | {LOSS: mean_loss(logits, labels)}
 
 
 def choose_decision(

@@ -90,13 +90,18 @@ def write_folds(whole: Run, members: Sequence[Member], prepared: PreparedData) -
         found = label_errors(labels, to_scores(logits, SINGLE_LABEL))
         write_text(whole.path / LABEL_ERRORS, label_errors_csv(found, rows, labels, label_set))
         summary["label_errors"] = {"suspects": len(found.rows), "estimated_share": found.estimated_share}
-    for split in scored_splits(last.summary):
-        whole.write_predictions(split, last.predictions(split))
-        summary[split] = last.summary[split]
     copy_model(last, whole, title="Cross-validation", text=_card_text(note, figures))
     calibration = Calibration.fit(logits, labels, label_set, split=OUT_OF_FOLD)
     if calibration is not None:
-        calibration.save(whole.model_path, figures)
+        calibration.add_to(figures, logits, labels, label_set)
+        calibration.save(whole.model_path)
+    for split in scored_splits(last.summary):
+        predictions, of_split = last.predictions(split), labels_of(prepared.rows[split])
+        whole.write_predictions(split, predictions)
+        summary[split] = last.summary[split]
+        if calibration is not None:
+            assert of_split is not None, "it was scored"
+            calibration.add_to(summary[split], logits_of_table(predictions, label_set), of_split, label_set)
     seconds = sum(run.summary["training"]["seconds_in_all"] for run in (*folds, last))
     summary["training"] = {**last.summary["training"], "seconds_in_all": round(seconds, 3)}
     whole.write("data.json", last.data)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from textune.evaluation.metrics import LOSS
 from textune.evaluation.thresholds import threshold_curve
 from textune.problem_types import MULTI_LABEL, REGRESSION
 from textune.report.charts import Chart, printable
@@ -53,7 +54,7 @@ def split_section(files: RunFiles, split: str, *, slug: str) -> dict[str, Any]:
         "charts": charts,
         "confusions": wrong[:MAX_CONFUSIONS] if len(labels) > MAX_LABELS else [],
         "per_label": per_label(summary.get("per_class", {})),
-        "temperature": _temperature(summary.get("calibration", {})),
+        "temperature": _temperature(summary, split),
         "overall": Figure.of(analysis["metric"], analysis) if analysis else None,
         "rows": int(analysis.get("rows", 0)),
         "slices": _slices(analysis),
@@ -119,14 +120,17 @@ def _multi_hot(column: pa.ChunkedArray, labels: Sequence[str]) -> npt.NDArray[np
     return hot
 
 
-def _temperature(calibration: dict[str, Any]) -> str | None:
-    """What dividing the logits by the temperature fitted on this split would do to the calibration error."""
+def _temperature(summary: dict[str, Any], split: str) -> str | None:
+    """What dividing the logits by the stored temperature would do to the calibration error and the loss."""
+    calibration = summary.get("calibration", {})
     if calibration.get("temperature") is None:
         return None
-    before, after = (part["expected_calibration_error"] for part in (calibration, calibration["with_temperature"]))
+    fitted_on = "these rows" if calibration["fitted_on"] == split else calibration["fitted_on"]
+    error, after = "expected_calibration_error", calibration["with_temperature"]
     return (
-        f"A temperature of {calibration['temperature']:.3g}, fitted on these rows and used by "
-        f"textune predict --calibrated, takes the calibration error here from {before:.3f} to {after:.3f}."
+        f"A temperature of {calibration['temperature']:.3g}, fitted on {fitted_on} and used by "
+        f"textune predict --calibrated, takes the calibration error here from {calibration[error]:.3f} to "
+        f"{after[error]:.3f} and the loss from {summary[LOSS]['value']:.3f} to {after[LOSS]:.3f}."
     )
 
 

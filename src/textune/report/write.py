@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from textune.errors import OutputError
-from textune.files import replacing, storage_errors, user_path, write_text
+from textune.files import check_new_file, replacing, storage_errors, user_path, write_text
 from textune.report.charts import Chart, file_csv, file_png, file_svg
 from textune.report.comparison import comparison_report
 from textune.report.page import run_report
@@ -42,20 +41,14 @@ def write_report(
     own = user_path(runs[0]) / RUN_PAGE
     target = user_path(output) if output is not None else own if len(runs) == 1 else Path(COMPARISON_PAGE)
     with storage_errors(target):
-        is_there = target.exists()
-    if target != own and is_there and not overwrite:
-        raise OutputError(
-            f"--output: {str(target)!r} exists already; nothing was written.",
-            hint="Choose another name with -o, or say --overwrite to replace it.",
-        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+    check_new_file(target, option="--output", overwrite=overwrite or target == own)
     together = read_run(runs[0]) if len(runs) == 1 < len(files) else None
     report = (
         run_report(files[0])
         if len(files) == 1
         else comparison_report(files, sources=[user_path(run) for run in runs], together=together)
     )
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, report.html)
     if figures is not None:
         write_charts(report.charts, user_path(figures))
