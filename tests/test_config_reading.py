@@ -48,6 +48,12 @@ def test_a_setting_wins_over_the_file_and_the_file_over_the_default(tmp_path: Pa
     assert (training.batch_size, training.seed, training.learning_rate) == (16, 2, 5e-5)
 
 
+def test_a_file_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "training:\n  seed: 7\n")
+    assert read_config("~/config.yaml").training.seed == 7
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, "trainning:\n  seed: 1\nmodel: 3\ntraining:\n  lerning_rate: 1\n  batch_size: 0\n")
     found = problems({"training.schedule": "cubic", "training.duration": "3 weeks", "data.drop_bad_rows": 3}, path=path)

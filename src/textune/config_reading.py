@@ -21,6 +21,7 @@ from textune import config as config_module
 from textune.config import FOREIGN_NAMES, Config, flag_of
 from textune.durations import Duration
 from textune.errors import ConfigError, InputNotFoundError, did_you_mean, nearest
+from textune.files import user_path
 from textune.problem_types import SINGLE_LABEL
 
 MAX_FILE_BYTES = 1 << 20
@@ -46,7 +47,7 @@ def read_config(path: str | Path | None = None, settings: Mapping[str, Any] | No
         ConfigError: names that do not exist or values that do not fit, all of them, with the nearest known name.
     """
     problems: list[str] = []
-    values = {} if path is None else _flatten_file(Path(path), problems)
+    values = {} if path is None else _flatten_file(user_path(path), problems)
     values.update(settings or {})
     return _build(values, problems)
 

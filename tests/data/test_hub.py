@@ -162,8 +162,26 @@ def test_what_is_on_the_hub_is_read_and_found_again_without_it(hub: FakeHub, tmp
         assert again[0]["notes"][0].startswith(reason)
         assert "The copy in the cache is used: nyu-mll/glue" in again[0]["notes"][0]
         assert again[2]["error"] == again[3]["error"] == "UnavailableError"
-        assert "not 'v9'" in again[2]["message"]
+        assert f"at commit {commit}; only the hub knows whether that is 'v9'" in again[2]["message"]
+        assert f"name the commit: --data nyu-mll/glue:mrpc@{commit}." in again[2]["message"]
         assert "does not hold 'nyu-mll/glue:sst2' either" in again[3]["message"]
+
+
+def test_an_earlier_commit_is_found_again_without_the_hub(tmp_path: Path) -> None:
+    folder, home = tmp_path / "hub" / "datasets" / "somebody" / "changing", tmp_path / "home"
+    folder.mkdir(parents=True)
+    commits = []
+    with FakeHub(tmp_path / "hub") as hub:
+        for row in REVIEWS:
+            pq.write_table(pa.Table.from_pylist([row]), folder / "train.parquet")
+            commits.append(commit_of(folder))
+            read(hub.environment(home), tmp_path, "somebody/changing")
+
+    names = ["somebody/changing", *(f"somebody/changing@{commit}" for commit in (*commits, "0" * 40))]
+    off = {**hub_environment(hub.endpoint, home), "HF_HUB_OFFLINE": "1"}
+    *answers, missing = read(off, tmp_path, *names)
+    assert [answer["splits"]["train"] for answer in answers] == [[REVIEWS[row]] for row in (1, 0, 1)]
+    assert f"does not hold '{names[-1]}' either" in missing["message"]
 
 
 @pytest.mark.parametrize(

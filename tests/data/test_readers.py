@@ -505,6 +505,14 @@ def test_another_encoding_is_named_once_and_rows_are_not_dropped(tmp_path: Path,
     assert message.endswith("Read it with --encoding cp949, or save the file as UTF-8 (in Excel: CSV UTF-8).")
 
 
+def test_another_encoding_is_named_in_an_array_on_one_long_line(tmp_path: Path) -> None:
+    rows = [{"text": f"이 영화 정말 재미있어요 {number}", "label": "긍정"} for number in range(2000)]
+    path = tmp_path / "data.json"
+    path.write_bytes(json.dumps(rows, ensure_ascii=False).encode("cp949"))
+    assert path.stat().st_size > 2**16
+    assert "the text looks like CP949 (Korean Windows)" in message_of(path)
+
+
 def test_few_lines_in_another_encoding_can_be_dropped(tmp_path: Path) -> None:
     path = written(tmp_path / "data.csv", b"text,label\n" + b"good,a\n" * 9 + "café,b\n".encode("latin-1"))
     assert "looks like Windows-1252" in message_of(path)

@@ -92,6 +92,17 @@ def test_a_folder_with_split_files(tmp_path: Path, validation: str) -> None:
     assert source.name == "reviews"
 
 
+def test_data_files_named_after_no_split_are_told(tmp_path: Path) -> None:
+    for name in ("train.csv", "more.csv", "train_old.jsonl", "checked.csv"):
+        write(tmp_path / "reviews" / name, ROWS)
+
+    source = load_source(str(tmp_path / "reviews"), validation=str(tmp_path / "reviews" / "checked.csv"))
+
+    assert list(source.splits) == ["train", "validation"]
+    (note,) = source.notes
+    assert note.endswith("reviews: files that are named after no split are not used: 'more.csv', 'train_old.jsonl'.")
+
+
 def test_numbered_parts_are_one_split(tmp_path: Path) -> None:
     for part in range(2):
         write(tmp_path / f"train-0000{part}-of-00002.parquet", [{"text": f"part {part}", "n": part}])
@@ -411,6 +422,16 @@ def test_glue_from_a_local_copy(monkeypatch: pytest.MonkeyPatch, by: str) -> Non
     source = load_source("glue/cola", local_copy=copies[by])
 
     assert (source.name, len(source.splits["train"])) == ("cola", 8551)
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_a_local_copy_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if by == "environment":
+        monkeypatch.setenv("TEXTUNE_DATA", "~/glue_data")
+    write(tmp_path / "glue_data" / "rte" / "train.jsonl", [{"sentence1": "a", "sentence2": "b", "label": 1, "idx": 0}])
+    source = load_source("glue/rte", local_copy="~/glue_data" if by == "argument" else None)
+    assert len(source.splits["train"]) == 1
 
 
 @needs_shared

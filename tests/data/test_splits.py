@@ -8,13 +8,15 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.data.splits import add_validation_split, choose_rows, split_roles, train_split
+from textune.data.splits import add_validation_split, choose_texts, split_roles, train_split
 from textune.errors import ConfigError, DataError
 from textune.problem_types import ProblemType
 
 
-def rows_of(labels: list[Any]) -> DatasetDict:
-    return DatasetDict(train=Dataset.from_dict({"row": list(range(len(labels))), "labels": labels}))
+def rows_of(labels: list[Any], texts: list[str] | None = None, **columns: list[str]) -> DatasetDict:
+    texts = [f"text {number}" for number in range(len(labels))] if texts is None else texts
+    rows = {"row": list(range(len(labels))), "text": texts, "labels": labels, **columns}
+    return DatasetDict(train=Dataset.from_dict(rows))
 
 
 def split(
@@ -59,7 +61,8 @@ def test_size_is_the_fraction_where_classes_are_large(num_rows: int, fraction: f
     keys = np.random.PCG64(seed).random_raw(num_rows)
     strata = (keys % 3).astype(np.int64)
 
-    chosen = choose_rows(strata, keys, fraction=fraction, excluded=np.zeros(num_rows, dtype=np.bool_))
+    none = np.zeros(num_rows, dtype=np.bool_)
+    chosen = choose_texts(strata, keys, fraction=fraction, excluded=none, last=none)
 
     assert abs(int(chosen.sum()) - fraction * num_rows) <= 0.5 + 1e-9
 
@@ -67,9 +70,9 @@ def test_size_is_the_fraction_where_classes_are_large(num_rows: int, fraction: f
 def test_the_fraction_is_taken_as_it_is_written() -> None:
     keys = np.arange(10, dtype=np.uint64)
     strata = np.zeros(10, dtype=np.int64)
-    excluded = np.zeros(10, dtype=np.bool_)
+    none = np.zeros(10, dtype=np.bool_)
 
-    assert choose_rows(strata, keys, fraction=0.15, excluded=excluded).tolist() == [True, True, *[False] * 8]
+    assert choose_texts(strata, keys, fraction=0.15, excluded=none, last=none).tolist() == [True, True, *[False] * 8]
 
 
 def test_the_choice_is_pinned() -> None:
@@ -107,6 +110,76 @@ def test_every_label_combination_gives_its_share_and_every_label_stays() -> None
         train, validation = split(labels, seed=seed, problem_type="multi_label_classification")
         assert 68 in train
         assert np.histogram(validation, [0, 40, 60, 68, 69])[0].tolist() == [10, 5, 2, 0]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=2, max_size=120),
+    fraction=st.floats(0.05, 0.9),
+    seed=st.integers(0, 9),
+)
+def test_equal_texts_lie_on_one_side(rows: list[tuple[int, int]], fraction: float, seed: int) -> None:
+    labels, numbers = map(list, zip(*rows, strict=True))
+    data = rows_of(labels, [f"text {number}" for number in numbers])
+    try:
+        result, note = add_validation_split(
+            data, fraction=fraction, seed=seed, problem_type="single_label_classification"
+        )
+    except ConfigError:
+        return
+    assert not set(result["train"]["text"][:]) & set(result["validation"]["text"][:])
+    assert set(result["train"]["labels"][:]) == set(labels)
+    repeats = len(rows) - len(set(numbers))
+    assert note.endswith(f"{repeats} rows repeat the text of another and lie on its side") == (repeats > 0)
+
+
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "regression", "multi_label_classification"])
+def test_what_follows_a_text_does_not_change_the_choice(problem_type: ProblemType) -> None:
+    labels: list[Any] = [number % 2 for number in range(40)]
+    if problem_type == "multi_label_classification":
+        labels = [[1.0, 0.0] if label else [0.0, 1.0] for label in labels]
+    result, _ = add_validation_split(
+        rows_of(labels * 3, [f"text {number}" for number in range(40)] * 3),
+        fraction=0.25,
+        seed=1,
+        problem_type=problem_type,
+    )
+
+    chosen = result["validation"]["row"][:]
+    assert len(chosen) == 30
+    assert chosen == sorted(row % 40 + 40 * time for time in range(3) for row in chosen[:10])
+
+
+def test_pairs_are_equal_where_both_texts_are() -> None:
+    pairs = ["a", "b", "c", "d"] * 2
+    rows = rows_of([0, 1] * 4, ["same"] * 8, text_pair=pairs)
+    result, _ = add_validation_split(rows, fraction=0.5, seed=3, problem_type="single_label_classification")
+    assert len(set(result["validation"]["text_pair"][:])) == 2
+    assert not set(result["train"]["text_pair"][:]) & set(result["validation"]["text_pair"][:])
+
+
+def test_a_text_of_half_of_the_rows_stays_in_train() -> None:
+    texts = ["often"] * 50 + [f"text {number}" for number in range(50)]
+    for seed in range(20):
+        rows = rows_of([0, 1] * 50, texts)
+        result, _ = add_validation_split(rows, fraction=0.2, seed=seed, problem_type="single_label_classification")
+        assert len(result["validation"]) == 10
+        assert "often" not in result["validation"]["text"][:]
+
+    # Where all are like that, there is no choice.
+    rows = rows_of([0, 1] * 50, [f"text {number % 6}" for number in range(100)])
+    result, _ = add_validation_split(rows, fraction=0.1, seed=0, problem_type="single_label_classification")
+    assert len(set(result["validation"]["text"][:])) == 1
+
+
+def test_too_few_different_texts() -> None:
+    with pytest.raises(ConfigError, match=r"0.1 of 20 training rows with 2 different texts leaves no validation"):
+        add_validation_split(
+            rows_of([0, 1] * 10, ["good", "bad"] * 10),
+            fraction=0.1,
+            seed=0,
+            problem_type="single_label_classification",
+        )
 
 
 def test_other_splits_are_kept_and_the_note_tells() -> None:

@@ -54,13 +54,25 @@ def test_words_that_are_unknown() -> None:
     assert unknown_words("the 좋아요, film 좋아요, ok👍 good", tiny_tokenizer()) == ["좋아요,", "ok👍"]
 
 
-def test_words_that_are_unknown_to_a_unigram_tokenizer() -> None:
+def unigram_tokenizer() -> PreTrainedTokenizerFast:
     """Such as XLM-R's: its token for what it does not know is the piece of text itself."""
     pieces = [("<unk>", 0.0), ("\u2581", -3.0), ("\u2581the", -1.0), ("\u2581film", -1.0), (",", -2.0)]
     unigram = Tokenizer(models.Unigram(pieces, unk_id=0))
     unigram.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=unigram, unk_token="<unk>")
-    assert unknown_words("the 좋아요, film, 좋아요, ok👍 film", tokenizer) == ["좋아요,", "ok👍"]
+    return PreTrainedTokenizerFast(tokenizer_object=unigram, unk_token="<unk>")
+
+
+def test_words_that_are_unknown_to_a_unigram_tokenizer() -> None:
+    assert unknown_words("the 좋아요, film, 좋아요, ok👍 film", unigram_tokenizer()) == ["좋아요,", "ok👍"]
+
+
+def test_the_word_start_before_an_unknown_piece_is_nothing_known() -> None:
+    tokenizer = unigram_tokenizer()
+    tokens = TokenRows(encode_texts((["좋아요 최악이에요", "the 좋아요"], None), tokenizer=tokenizer, max_length=64))
+    found = UnknownTokens.of(tokens, tokenizer)
+    assert found.unknown.tolist() == [2, 1]
+    assert found.known.tolist() == [0, 1]
+    assert found.unreadable_rows == 1
 
 
 def test_a_tokenizer_without_a_token_for_the_unknown_knows_every_word() -> None:

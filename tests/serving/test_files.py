@@ -338,12 +338,22 @@ def test_columns_that_come_too_late_for_the_header_are_told(
         )
 
 
+def test_a_column_that_comes_too_late_is_refused_by_parquet(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 1)
+    source = write(tmp_path / "in.jsonl", [{"text": "good"}, {"text": "bad", "a": "x"}])
+    with pytest.raises(DataError, match="the input has columns that its first rows lack: 'a'") as caught:
+        predict_file(predictor, source, tmp_path / "out.parquet")
+    assert "Write .jsonl instead" in str(caught.value.hint)
+
+
 def test_a_type_that_changes_on_the_way_is_refused_by_parquet(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "BATCH_ROWS", 1)
     source = write(tmp_path / "in.jsonl", [{"text": "good", "a": None}, {"text": "bad", "a": "x"}])
-    with pytest.raises(DataError, match="columns change their type on the way, which Parquet cannot hold") as caught:
+    with pytest.raises(DataError, match="the input changes their type: ") as caught:
         predict_file(predictor, source, tmp_path / "out.parquet")
     assert "Write .jsonl instead" in str(caught.value.hint)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

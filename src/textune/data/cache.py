@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from textune.errors import DataError, OutputError
-from textune.files import storage_errors, sync_contents, sync_folder
+from textune.files import storage_errors, sync_contents, sync_folder, user_path
 from textune.lock import run_lock
 
 CACHED = {
@@ -35,7 +35,7 @@ def cache_root(subfolder: str) -> Path:
     """Returns the folder for one kind of cached data: below `$TEXTUNE_CACHE`, `$XDG_CACHE_HOME/textune` or
     `~/.cache/textune`, the first that is set. It need not exist yet."""
     if chosen := os.environ.get("TEXTUNE_CACHE"):
-        root = Path(chosen).expanduser()
+        root = user_path(chosen)
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textune"
     return root / subfolder

@@ -31,7 +31,7 @@ def merge_types(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
         if pa.types.is_integer(first) and pa.types.is_integer(second):
             return pa.int64()
         return pa.float64()
-    if _is_text(first) and _is_text(second):
+    if is_text(first) and is_text(second):
         return pa.large_string()
     if pa.types.is_list(first) and pa.types.is_list(second):
         member = merge_types(first.value_type, second.value_type)
@@ -41,7 +41,8 @@ def merge_types(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
     return None
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is text, with offsets of either size."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

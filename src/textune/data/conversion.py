@@ -48,6 +48,8 @@ class Files:
     """Splits in the format of the official GLUE download."""
     task: GlueTask | None = None
     """The GLUE task whose columns the result shall have."""
+    unused: tuple[Path, ...] = ()
+    """Data files beside them that are named after no split."""
     notes: tuple[str, ...] = ()
     """What the user should be told about the choice of files."""
     label_names: tuple[str, ...] | None = None

@@ -7,25 +7,16 @@ import re
 from pathlib import Path
 
 from textune.data.readers import is_data_file, stem_of
+from textune.data.splits import SPLIT_NAMES
 from textune.errors import DataError, InputNotFoundError
 
-SPLIT_ALIASES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
-"""Names of files (and of the hub's splits), and the split they stand for."""
-
+_PART_OF = {name: part for part, names in SPLIT_NAMES.items() for name in names}
 _SPLIT_NAME = re.compile(
-    rf"(?P<name>(?P<split>{'|'.join(SPLIT_ALIASES)})(?P<suffix>[_-](?:matched|mismatched))?)"
+    rf"(?P<name>(?P<split>{'|'.join(_PART_OF)})(?P<suffix>[_-](?:matched|mismatched))?)"
     r"(?:-(?P<number>\d+)-of-(?P<total>\d+))?",
     re.IGNORECASE,
 )
-_ORDER = ("train", "validation", "test")
+_ORDER = tuple(SPLIT_NAMES)
 _MISSING_SHOWN = 5
 
 
@@ -37,11 +28,12 @@ def canonical_split(name: str) -> str | None:
 
 
 def _split_of(match: re.Match[str]) -> str:
-    return SPLIT_ALIASES[match["split"].lower()] + (match["suffix"] or "").lower().replace("-", "_")
+    return _PART_OF[match["split"].lower()] + (match["suffix"] or "").lower().replace("-", "_")
 
 
-def split_files(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Returns the files named after splits (train.csv, dev.jsonl.gz, validation_matched.tsv), train first.
+def split_files(folder: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, ...]]:
+    """Returns the files named after splits (train.csv, dev.jsonl.gz, validation_matched.tsv), train first; and the
+    other data files.
 
     Several files are one split only as numbered parts (train-00000-of-00002.parquet), as the hub has them, and only
     where all of them are there.
@@ -56,13 +48,16 @@ def split_files(folder: Path) -> dict[str, tuple[Path, ...]]:
         raise InputNotFoundError(f"Cannot read the folder {str(folder)!r}: {error.strerror or error}.") from error
     data_files = [path for path in entries if path.is_file() and is_data_file(path)]
     found: dict[str, dict[Path, re.Match[str]]] = {}
+    others = []
     for path in data_files:
         if match := _SPLIT_NAME.fullmatch(stem_of(path)):
             found.setdefault(_split_of(match), {})[path] = match
+        else:
+            others.append(path)
     if not found:
         raise _nothing_found(folder, entries, data_files)
     splits = sorted(found, key=lambda name: (_ORDER.index(name.split("_")[0]), name))
-    return {split: _whole_split(folder, split, found[split]) for split in splits}
+    return {split: _whole_split(folder, split, found[split]) for split in splits}, tuple(others)
 
 
 def _whole_split(folder: Path, split: str, files: dict[Path, re.Match[str]]) -> tuple[Path, ...]:

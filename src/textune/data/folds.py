@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
-from textune.data.column_names import arrow_batches
-from textune.data.splits import row_strata
+from textune.data.splits import equal_texts, row_strata
 from textune.errors import DataError
 from textune.problem_types import SINGLE_LABEL, ProblemType
 
@@ -42,7 +40,7 @@ def deal_folds(
     """
     keys = np.random.PCG64(seed).random_raw(len(rows))
     strata = row_strata(rows, keys, fraction=1 / num_folds, problem_type=problem_type)
-    texts = _equal_texts(rows)
+    texts = equal_texts(rows)
     sizes = np.bincount(texts)
     if len(sizes) < num_folds:
         raise DataError(
@@ -86,17 +84,6 @@ def hold_out(rows: DatasetDict, train: str, held_out: NDArray[np.bool_]) -> tupl
     }
     others = {OWN_VALIDATION if name == VALIDATION else name: part for name, part in rows.items() if name != train}
     return DatasetDict({**parts, **others}), OWN_VALIDATION if VALIDATION in rows else None
-
-
-def _equal_texts(rows: Dataset) -> NDArray[np.int64]:
-    """A number for each row, equal where texts (of pairs both) are; from 0 on, none left out."""
-    codes = np.zeros(len(rows), np.int64)
-    for name in ("text", "text_pair"):
-        if name in rows.column_names:
-            column = pa.chunked_array([batch.column(name) for batch in arrow_batches(rows, [name])])
-            values = column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-            codes = np.unique(codes * (values.max() + 1) + values, return_inverse=True)[1].astype(np.int64)
-    return codes
 
 
 def _rare_labels(strata: NDArray[np.int64], num_folds: int) -> list[str]:

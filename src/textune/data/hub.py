@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from textune.errors import ConfigError, DataError, TextuneError, UnavailableError, did_you_mean
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 _NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[^@:]+))?(?:@(?P<revision>[^@:\s]+))?")
+_COMMIT = re.compile("[0-9a-f]{40}")
 _WORDS = HubWords(
     kind="dataset",
     flag="--data",
@@ -123,28 +124,40 @@ def _config_names(name: HubName, commit: str) -> list[str]:
 
 
 def _from_cache(name: HubName, reason: UnavailableError) -> HubData:
-    """Opens what an earlier download left below HF_HOME; without it `reason` is raised."""
-    import datasets
-    from datasets.packaged_modules.cache.cache import Cache
+    """Opens what an earlier download left below HF_HOME: a commit that is named, else the latest one.
 
+    Raises:
+        UnavailableError: `reason`, since it is not there, or only the hub knows which commit a branch or tag is.
+    """
+    import datasets
+
+    way_out = reason.hint or _WORDS.way_out
     try:
-        builder: Any = Cache(
-            dataset_name=name.repository.split("/")[1],
-            repo_id=name.repository,
-            config_name=name.config,
-            version="auto",
-            hash="auto",
-        )
+        builder = _cached(name.repository, name.config)
+        if name.revision is not None and _COMMIT.fullmatch(name.revision):
+            version = str(builder.config.version)
+            builder = _cached(name.repository, builder.config.name, version=version, commit=name.revision)
         splits = builder.as_dataset()
     except Exception as error:
         raise UnavailableError(
             f"{reason.message} The cache at {datasets.config.HF_DATASETS_CACHE} does not hold {str(name)!r} either.",
-            hint=reason.hint or _WORDS.way_out,
+            hint=way_out,
         ) from error
-    if name.revision not in (None, builder.hash):
+    commit = str(builder.hash)
+    if name.revision not in (None, commit):
         raise UnavailableError(
-            f"{reason.message} The cache holds {name.repository!r} at commit {builder.hash}, not {name.revision!r}.",
-            hint=reason.hint or _WORDS.way_out,
+            f"{reason.message} The cache holds {name.repository!r} at commit {commit}; only the hub knows whether that "
+            f"is {name.revision!r}.",
+            hint=f"To use it, name the commit: --data {replace(name, revision=commit)}. {way_out}",
         )
-    note = f"{reason.message} The copy in the cache is used: {name.repository} at commit {builder.hash}."
-    return HubData(splits, str(builder.hash), (note,))
+    note = f"{reason.message} The copy in the cache is used: {name.repository} at commit {commit}."
+    return HubData(splits, commit, (note,))
+
+
+def _cached(repository: str, config: str | None, *, version: str = "auto", commit: str = "auto") -> Any:
+    """What `datasets` calls the builder of an earlier download."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    return Cache(
+        dataset_name=repository.split("/")[1], repo_id=repository, config_name=config, version=version, hash=commit
+    )

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.data.column_names import arrow_batches
+from textune.data.columns import is_text
 from textune.problem_types import REGRESSION, SINGLE_LABEL, ProblemType
 
 if TYPE_CHECKING:
@@ -84,11 +85,6 @@ def class_names(feature: Any) -> tuple[str, ...] | None:
     feature = getattr(feature, "feature", feature)
     names = getattr(feature, "names", None)
     return None if names is None else tuple(names)
-
-
-def is_text(arrow_type: Any) -> bool:
-    """Tells whether an Arrow type is text, with offsets of either size."""
-    return bool(pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type))
 
 
 def label_kind(arrow_type: Any, feature: Any) -> LabelKind:

@@ -86,7 +86,8 @@ class BadRows:
         with open_bytes(self.path) as stream:
             sample = next(read_chunks(stream, self.path, _SAMPLE_BYTES), b"")
         if len(sample) == _SAMPLE_BYTES:
-            sample = sample[: sample.rfind(b"\n") + 1] + line
+            # Whole lines; of a JSON array that is one line, up to a quote, which is part of no other character.
+            sample = sample[: max(sample.rfind(b"\n"), sample.rfind(b'"')) + 1] + line
         found = likely_encoding(sample)
         if found is None or (self.drop and number > 1 and not mostly_undecoded(sample)):
             return

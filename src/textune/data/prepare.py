@@ -13,6 +13,7 @@ from textune.data.rows import to_rows
 from textune.data.schema import Schema, resolve_schema
 from textune.data.sources import Source, load_source
 from textune.data.splits import SplitRoles, add_validation_split, split_roles, train_split
+from textune.data.wording import listed
 from textune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def prepare_training(config: DataConfig, *, seed: int, folder: Path) -> Prepared
         InputNotFoundError, UnavailableError, ConfigError, DataError: see the functions called.
     """
     prepared = prepare_inspection(config, folder=folder)
+    if ignored := prepared.roles.ignored:
+        note = f"splits other than train, validation and test are not used: {listed(ignored)}"
+        prepared = dataclasses.replace(prepared, notes=(*prepared.notes, note))
     seed = seed if config.split_seed is None else config.split_seed
     if config.folds is not None and config.fold is not None:
         return _without_fold(prepared, config.fold, num_folds=config.folds, seed=seed)

@@ -15,6 +15,7 @@ from textune.data.json_rows import read_json_document, read_json_lines
 from textune.data.lines import COMPRESSIONS, BadRows, batches_of
 from textune.data.wording import counted
 from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_mean
+from textune.files import user_path
 from textune.parquet import read_parquet
 
 FORMATS = {
@@ -130,9 +131,8 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     Raises:
         InputNotFoundError: there is none; names a similar one in the same folder.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
-        path = path.expanduser()
         if path.is_file():
             path.open("rb").close()  # says now whether it may be read
             return path
@@ -141,7 +141,7 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
         if path.exists():
             raise InputNotFoundError(f"Expected a regular file, found a device or pipe: {str(path)!r}.")
         siblings = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else None
-    except (OSError, ValueError, RuntimeError) as error:  # no permission, a name too long, a NUL in it, ~nobody
+    except (OSError, ValueError) as error:  # no permission, a name too long, a NUL in it
         raise InputNotFoundError(f"Cannot open {str(path)!r}: {error}.") from error
     if siblings is None:
         raise InputNotFoundError(f"There is no file {str(path)!r}: there is no folder {str(path.parent)!r}.")

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.data.column_names import arrow_batches, arrow_type, missing_column
-from textune.data.labels import LabelEncoder, is_text, label_kind, scan_labels, with_point
+from textune.data.columns import is_text
+from textune.data.labels import LabelEncoder, label_kind, scan_labels, with_point
 from textune.data.schema import Schema
 from textune.data.wording import listed, near_name, quoted
 from textune.errors import DataError, first_rows

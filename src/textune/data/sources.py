@@ -19,7 +19,9 @@ from textune.data.folders import canonical_split, split_files
 from textune.data.glue import GLUE_TASKS, HUB_REPOSITORY, GlueTask, official_files, task_of_folder
 from textune.data.hub import HubName, load_from_hub, parse_hub_name
 from textune.data.readers import existing_file, is_data_file, read_batches, stem_of
+from textune.data.wording import listed
 from textune.errors import ConfigError, DataError, InputNotFoundError, TextuneError, did_you_mean
+from textune.files import user_path
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -118,11 +120,15 @@ def _converted(files: Files, *, delimiter: str | None, encoding: str, drop_bad_r
 
 
 def _with_further(files: Files, more: dict[str, tuple[Path, ...]]) -> Files:
+    notes = _replaced(files.splits, more)
+    named = {path.resolve() for (path,) in more.values()}
+    if unused := [path.name for path in files.unused if path.resolve() not in named]:
+        notes += (f"{files.location}: files that are named after no split are not used: {listed(unused)}.",)
     return replace(
         files,
         splits={**files.splits, **more},
         official=files.official - more.keys(),
-        notes=(*files.notes, *_replaced(files.splits, more)),
+        notes=(*files.notes, *notes),
     )
 
 
@@ -141,9 +147,9 @@ def _find(data: str, local_copy: str | None) -> Files | Source:
 
 def _existing(data: str) -> Path | None:
     try:
-        path = Path(data).expanduser()
+        path = user_path(data)
         return path if data and path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # a name too long, a NUL in it, ~nobody
+    except (OSError, ValueError):  # a name too long, a NUL in it
         return None
 
 
@@ -178,11 +184,11 @@ def _folder(folder: Path) -> Files | Source:
     task = task_of_folder(folder.resolve().name)
     if task is not None and (files := official_files(folder, task)):
         return Files(task.name, str(folder), files, frozenset(files), task)
-    files = split_files(folder)
+    files, unused = split_files(folder)
     if task is not None and _has_hub_columns(files, task):
         note = f"{folder} has the columns of glue/{task.name}: its label names and metrics are used."
-        return Files(task.name, str(folder), files, task=task, notes=(note,))
-    return Files(name, str(folder), files)
+        return Files(task.name, str(folder), files, task=task, unused=unused, notes=(note,))
+    return Files(name, str(folder), files, unused=unused)
 
 
 def _has_hub_columns(files: dict[str, tuple[Path, ...]], task: GlueTask) -> bool:
@@ -198,7 +204,7 @@ def _glue(name: str, local_copy: str | None) -> Files | Source:
             f"--data glue/{name}: GLUE has no task {name!r}; it has {known}.{did_you_mean(name, GLUE_TASKS)}"
         )
     root = local_copy or os.environ.get("TEXTUNE_DATA")
-    folder = _task_folder(Path(root), task) if root else None
+    folder = _task_folder(user_path(root), task) if root else None
     if folder is None:
         if local_copy is not None:
             raise InputNotFoundError(
@@ -207,7 +213,8 @@ def _glue(name: str, local_copy: str | None) -> Files | Source:
         return _hub(HubName(HUB_REPOSITORY, task.name), task)
     if files := official_files(folder, task):
         return Files(task.name, str(folder), files, frozenset(files), task)
-    return Files(task.name, str(folder), split_files(folder), task=task)
+    files, unused = split_files(folder)
+    return Files(task.name, str(folder), files, task=task, unused=unused)
 
 
 def _task_folder(root: Path, task: GlueTask) -> Path | None:

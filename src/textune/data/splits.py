@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
     from textune.data.glue import GlueTask
 
-TRAIN_NAMES = ("train", "training")
-VALIDATION_NAMES = ("validation", "valid", "val", "dev")
-TEST_NAMES = ("test",)
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+"""The parts of a split, and the names of files and splits by which each is known, the most usual one first."""
 MAX_QUANTILE_BINS = 10
 _LARGEST_KEY = np.iinfo(np.uint64).max
 
@@ -45,9 +49,9 @@ def split_roles(names: Iterable[str]) -> SplitRoles:
     A plain name comes before one with a suffix, and suffixes in alphabetical order: matched before mismatched.
     """
     names = list(names)
-    train = next((name for name in names if name.casefold() in TRAIN_NAMES), None)
-    validation = _with_part(names, VALIDATION_NAMES)
-    test = _with_part(names, TEST_NAMES)
+    train = next((name for name in names if name.casefold() in SPLIT_NAMES["train"]), None)
+    validation = _with_part(names, SPLIT_NAMES["validation"])
+    test = _with_part(names, SPLIT_NAMES["test"])
     used = {train, *validation, *test}
     return SplitRoles(train, validation, test, tuple(name for name in names if name not in used))
 
@@ -77,13 +81,16 @@ def add_validation_split(
 ) -> tuple[DatasetDict, str]:
     """Moves a share of the training rows into a new split `validation`; both keep the order of their rows.
 
-    The choice depends on the number of rows, their labels, `fraction` and `seed` alone. It is stratified by class, by
-    quantile of the target (regression), or by combination of labels (multi-label; combinations too rare for a
-    validation row of their own are taken together). Every label keeps a row in train.
+    The choice depends on the number of rows, their labels, which texts are equal, `fraction` and `seed` alone. It is
+    stratified by class, by quantile of the target (regression), or by combination of labels (multi-label; combinations
+    too rare for a validation row of their own are taken together). Every label keeps a row in train.
+
+    It is texts that are chosen: rows with equal texts go to the same side, so that no model is measured on a text it
+    was trained on. Each stands in the stratum of its first row.
 
     Args:
         rows: typed rows with a labelled split `train` and no validation split.
-        fraction: share of the training rows, between 0 and 1.
+        fraction: share of the training rows, between 0 and 1; where texts repeat, of the different texts.
 
     Returns:
         The new splits, and a sentence that says what was done.
@@ -100,13 +107,23 @@ def add_validation_split(
         raise ConfigError(f"--seed: expected 0 or more, found {seed}.")
     assert not split_roles(names).validation, "there is a validation split already"
     keys = np.random.PCG64(seed).random_raw(len(train))
-    strata, kept_in_train = _strata(train, keys, fraction=fraction, problem_type=problem_type)
-    chosen = choose_rows(strata, keys, fraction=fraction, excluded=kept_in_train)
-    num_chosen = int(chosen.sum())
+    strata, kept = _strata(train, keys, fraction=fraction, problem_type=problem_type)
+    texts = equal_texts(train)
+    first, sizes = np.unique(texts, return_index=True, return_counts=True)[1:]
+    chosen = choose_texts(
+        strata[first],
+        keys[first],
+        fraction=fraction,
+        excluded=np.bincount(texts, weights=kept) > 0,
+        # One text of half of the rows must not make half of them validation rows.
+        last=sizes > max(fraction * len(train), 1.0),
+    )[texts]
+    num_chosen, num_repeats = int(chosen.sum()), len(train) - len(sizes)
     if num_chosen in (0, len(train)):
         part = "validation" if num_chosen == 0 else "training"
+        equal = f" with {len(sizes)} different texts" if num_repeats else ""
         raise ConfigError(
-            f"--validation-fraction: {fraction} of {len(train)} training rows leaves no {part} row.",
+            f"--validation-fraction: {fraction} of {len(train)} training rows{equal} leaves no {part} row.",
             hint="Choose another fraction, or name a file of validation rows with --validation.",
         )
     from datasets import DatasetDict
@@ -117,6 +134,8 @@ def add_validation_split(
     without = len(np.setdiff1d(np.unique(strata), strata[chosen]))
     if without and problem_type == SINGLE_LABEL:
         note += f"; {without} of {len(np.unique(strata))} classes have no row in it"
+    if num_repeats:
+        note += f"; {num_repeats} rows repeat the text of another and lie on its side"
     return DatasetDict({**result, **others}), note
 
 
@@ -133,37 +152,54 @@ def row_strata(
     return _strata(rows, keys, fraction=fraction, problem_type=problem_type)[0]
 
 
-def choose_rows(
-    strata: NDArray[np.int64], keys: NDArray[np.uint64], *, fraction: float, excluded: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Chooses a share of the rows, the same share of every stratum up to rounding (largest remainder).
+def equal_texts(rows: Dataset) -> NDArray[np.int64]:
+    """A number for each row, equal where texts (of pairs both) are; from 0 on, none left out."""
+    columns = [name for name in ("text", "text_pair") if name in rows.column_names]
+    # 64 bits of each: Arrow's own encoding keeps all different texts in memory, and no more than 2 GiB of them.
+    digests = bytearray()
+    for batch in arrow_batches(rows, columns):
+        texts = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+        digests += b"".join(hashlib.blake2b("\0".join(row).encode(), digest_size=8).digest() for row in texts)
+    return np.unique(np.frombuffer(digests, np.uint64), return_inverse=True)[1].astype(np.int64)
 
-    Of each stratum the rows with the smallest keys are taken. No stratum gives more than its share rounded up, nor
-    any excluded row, so the result can be smaller than `fraction` asks for where many strata are tiny.
+
+def choose_texts(
+    strata: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    *,
+    fraction: float,
+    excluded: NDArray[np.bool_],
+    last: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Chooses a share of the texts, the same share of every stratum up to rounding (largest remainder).
+
+    Of each stratum the texts with the smallest keys are taken. No stratum gives more than its share rounded up, nor
+    any excluded text, so the result can be smaller than `fraction` asks for where many strata are tiny.
 
     Args:
-        strata: [rows] the stratum of each row, 0 or more.
-        keys: [rows] random numbers.
-        excluded: [rows] rows that must not be chosen.
+        strata: [texts] the stratum of each text, 0 or more.
+        keys: [texts] random numbers.
+        excluded: [texts] those that must not be chosen.
+        last: [texts] those to be taken only where the others of their stratum are too few.
 
     Returns:
-        [rows] True where a row is chosen.
+        [texts] True where a text is chosen.
     """
-    num_rows = len(strata)
-    # The fraction as it is written, a half rounded up: 0.15 of 10 rows are 2, though the float 0.15 is a little less.
-    wanted = int(Fraction(repr(float(fraction))) * num_rows + Fraction(1, 2))
+    num_texts = len(strata)
+    # The fraction as it is written, a half rounded up: 0.15 of 10 texts are 2, though the float 0.15 is a little less.
+    wanted = int(Fraction(repr(float(fraction))) * num_texts + Fraction(1, 2))
     sizes = np.bincount(strata)
     available = np.bincount(strata, weights=~excluded).astype(np.int64)
-    shares, remainders = np.divmod(sizes * wanted, max(num_rows, 1))
+    shares, remainders = np.divmod(sizes * wanted, max(num_texts, 1))
     take = np.minimum(shares, available)
     can_grow = np.flatnonzero((remainders > 0) & (available > shares))
     by_remainder = can_grow[np.argsort(-remainders[can_grow], kind="stable")]
     take[by_remainder[: max(wanted - int(take.sum()), 0)]] += 1
 
-    order = np.lexsort((keys, excluded, strata))
+    order = np.lexsort((keys, last, excluded, strata))
     starts = np.cumsum(sizes) - sizes
-    rank_in_stratum = np.empty(num_rows, dtype=np.int64)
-    rank_in_stratum[order] = np.arange(num_rows) - np.repeat(starts, sizes)
+    rank_in_stratum = np.empty(num_texts, dtype=np.int64)
+    rank_in_stratum[order] = np.arange(num_texts) - np.repeat(starts, sizes)
     chosen: NDArray[np.bool_] = rank_in_stratum < take[strata]
     return chosen
 

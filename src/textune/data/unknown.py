@@ -12,11 +12,12 @@ from textune.data.tokens import IntArray, TokenRows
 
 NOTABLE_SHARE = 0.05
 """So many unknown tokens deserve a warning, and so does any row that holds nothing else."""
+_WORD_START = "\u2581"
 
 
 @dataclass(frozen=True)
 class UnknownTokens:
-    """Unknown tokens in tokenised rows; special tokens count on neither side.
+    """Unknown tokens in tokenised rows; special tokens, and such as only begin a word, count on neither side.
 
     Attributes:
         unknown: of each row, int64 [num_rows].
@@ -29,12 +30,13 @@ class UnknownTokens:
     @classmethod
     def of(cls, tokens: TokenRows, tokenizer: Any) -> UnknownTokens:
         """Counts; a tokenizer without a token for the unknown, such as one of bytes, has none."""
-        special = set(tokenizer.all_special_ids)
+        # A Unigram tokenizer puts its word start alone before an unknown piece: that is nothing known.
+        uncounted = {*tokenizer.all_special_ids, tokenizer.convert_tokens_to_ids(_WORD_START)} - {None}
         unknown = {tokenizer.unk_token_id} - {None}
         # GPT-2 and its kin have one special token for everything.
         unknown -= {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id}
         counts = tokens.count_in_rows(sorted(unknown))
-        return cls(counts, tokens.lengths - tokens.count_in_rows(sorted(special | unknown)))
+        return cls(counts, tokens.lengths - tokens.count_in_rows(sorted(uncounted | unknown)))
 
     @classmethod
     def together(cls, parts: Sequence[UnknownTokens]) -> UnknownTokens:

@@ -223,8 +223,10 @@ class _ParquetWriter:
         try:
             self._writer.write_table(table.cast(self._writer.schema))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+            late = [name for name in table.column_names if name not in self._writer.schema.names]
+            found = f"has columns that its first rows lack: {listed(late)}." if late else f"changes their type: {error}"
             raise DataError(
-                f"The input's columns change their type on the way, which Parquet cannot hold: {error}",
+                f"Parquet has the same columns from the first row to the last; the input {found}",
                 hint="Write .jsonl instead, or leave the input's columns out.",
             ) from error
 
