@@ -10,7 +10,7 @@ import torch
 
 from textune import __version__
 from textune.cores import cores
-from textune.environment import describe, find_device, peak_memory_mib
+from textune.environment import describe, find_device, peak_memory_mib, software_changes
 from textune.errors import ConfigError
 from textune.training.precision import Arithmetic, Measurement
 
@@ -63,6 +63,11 @@ def test_what_determinism_rests_on_is_recorded(monkeypatch: pytest.MonkeyPatch) 
     assert facts["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert facts["deterministic_algorithms"] is False
     assert facts["environment"] == {"ATEN_CPU_CAPABILITY": "avx2"}
+
+
+def test_changes_of_software_are_those_of_what_was_recorded() -> None:
+    then, now = {"torch": "2.0", "numpy": "2.1", "gone": "1"}, {"torch": "2.1", "numpy": "2.1", "threads": 4}
+    assert software_changes(then, now) == ["torch was 2.0, is now 2.1: the result may differ in the last bits"]
 
 
 def test_peak_memory_is_in_mebibytes() -> None:

@@ -561,6 +561,22 @@ def test_changed_data_are_refused(copy: Path, tmp_path: Path, tiny_rows: list[di
     assert audit["fingerprint"] == data["fingerprint"], "the audit is that of the data trained on"
 
 
+@pytest.mark.parametrize("contents", [None, "{", "[]"], ids=["missing", "cut off", "a list"])
+def test_a_run_goes_on_without_its_environment_json(half_done: Path, copy: Path, contents: str | None) -> None:
+    """What the bits rest on is in the checkpoint."""
+    path = copy / "environment.json"
+    before = json.loads(path.read_text())
+    path.unlink()
+    if contents is not None:
+        path.write_text(contents)
+    said = Said()
+    run = resume(copy, display=said)
+    assert [text for text in said.warnings if "environment.json is missing or damaged" in text]
+    assert run.environment["resumed"][0]["step"] == 6
+    assert run.environment["arithmetic"] == before["arithmetic"] and run.environment["engine"] == before["engine"]
+    assert_same_run(run, resume(Path(shutil.copytree(half_done, copy.with_name("other")))))
+
+
 def test_the_time_before_an_interruption_counts(half_done: Path, copy: Path) -> None:
     name = Path("checkpoints", "step-6", "run.json")
     assert json.loads((half_done / name).read_text())["seconds"] > 0

@@ -116,6 +116,15 @@ def software_of(description: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def software_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What last bits rest on and is another now than it was, in words; what an older textune did not record is not."""
+    return [
+        f"{name} was {then[name]}, is now {value}: the result may differ in the last bits"
+        for name, value in now.items()
+        if name in then and then[name] != value
+    ]
+
+
 def peak_memory_mib(device: torch.device) -> float:
     """The most memory this process has held so far, in MiB: on the GPU if that is the device, else in RAM."""
     import torch

@@ -362,7 +362,7 @@ def _write_run(job: Job, run: Run, setup: Setup, resumption: Resumption | None, 
     held = sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())
     require_space(run.path, job.bytes_needed(setup) - held, what="its checkpoints, model and predictions")
     if resumption is not None and resumption.checkpoint is not None:
-        rewind_run(resumption, environment, changes)
+        rewind_run(resumption, environment, changes, display=job.display)
     else:
         Run.create(run.path, overwrite=job.config.run.overwrite or resumption is not None, config=job.config)
         run.write("environment.json", environment)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.config_reading import option_fields, plain_options
-from textune.environment import describe, software_of
-from textune.errors import CheckpointError, ConfigError, Interrupted
+from textune.environment import describe, software_changes, software_of
+from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, Interrupted
 from textune.files import json_text, misfits, read_json, remove_folder
 from textune.models.load import CHECKPOINT_FILES
 from textune.training.checkpoint import (
@@ -129,6 +129,14 @@ class Resumption:
         """What that checkpoint was made from."""
         return None if self.checkpoint is None else Origin.read(self.checkpoint)
 
+    @functools.cached_property
+    def environment(self) -> dict[str, Any] | None:
+        """The run's environment.json; None where it is lost: what going on needs is in the checkpoint, too."""
+        try:
+            return self.run.environment
+        except (InputNotFoundError, DataError, CheckpointError):
+            return None
+
     @property
     def seconds(self) -> float:
         """How long the run had taken up to that checkpoint; 0 where an older textune wrote it."""
@@ -155,7 +163,7 @@ class Resumption:
         """
         if not changes or self.allow_changes:
             return []
-        resumed = reversed(self.run.environment.get("resumed", []))
+        resumed = reversed((self.environment or {}).get("resumed", []))
         allowed: list[str] = next((entry.get("changes", []) for entry in resumed if entry["step"] == self.step), [])
         return [change for change in changes if change not in allowed]
 
@@ -320,9 +328,8 @@ def require_same_origin(resumption: Resumption, now: Origin, *, display: Display
         )
     for change in changes:
         display.warning(f"changed: {change}")
-    for name, before, after in _differences(then.software, now.software):
-        if name in then.software:  # an older textune recorded less
-            display.warning(f"{name} was {before}, is now {after}: the result may differ in the last bits")
+    for change in software_changes(then.software, now.software):
+        display.warning(change)
     return [*resumption.changed_options, *changes]
 
 
@@ -440,10 +447,13 @@ def hint_of_resuming(folder: Path) -> Iterator[None]:
         raise
 
 
-def rewind_run(resumption: Resumption, environment: dict[str, Any], changes: Sequence[str]) -> None:
+def rewind_run(
+    resumption: Resumption, environment: dict[str, Any], changes: Sequence[str], *, display: Display
+) -> None:
     """Brings the run folder to where the checkpoint stands, and notes in environment.json that it went on from there.
 
     Args:
+        environment: what the run goes on with.
         changes: what has changed that alters the result, in words.
 
     Raises:
@@ -451,7 +461,10 @@ def rewind_run(resumption: Resumption, environment: dict[str, Any], changes: Seq
     """
     run, folder = resumption.run, resumption.checkpoint
     assert folder is not None, "there is a checkpoint to go on from"
-    recorded = run.environment
+    recorded = resumption.environment
+    if recorded is None:
+        display.warning("environment.json is missing or damaged: it is written anew, with what the run goes on with")
+        recorded = environment
     for step in found(run.checkpoints_path):
         if step > resumption.step:  # damaged, or of a course that is left now
             remove_folder(STEP_FOLDERS.folder(run.checkpoints_path, step))

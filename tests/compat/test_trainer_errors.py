@@ -109,6 +109,25 @@ def test_token_ids_that_the_model_does_not_have(tmp_path: Path) -> None:
         trainer(tmp_path, train_dataset=rows).train()
 
 
+def test_token_ids_of_other_rows_that_the_model_does_not_have(tmp_path: Path) -> None:
+    made = trainer(tmp_path, train_dataset=None)
+    many = [{"input_ids": [2, 10, 3], "label": 0}, {"input_ids": [2, 10_000, 3], "label": 1}]
+    negative = [many[0], {"input_ids": [2, -1, 3], "label": 1}]
+    for ask in (made.evaluate, made.predict):
+        with pytest.raises(CheckpointError, match=r"^a batch: .* token id 10,000; the model has \d+ embeddings"):
+            ask(many)
+        with pytest.raises(DataError, match=r"^a batch: input_ids: expected token ids, from 0 on, found -1\."):
+            ask(negative)
+
+
+def test_token_ids_of_a_scripts_own_batches_that_the_model_does_not_have(tmp_path: Path) -> None:
+    made = trainer(tmp_path, compute_loss_func=lambda outputs, labels, **_: outputs.logits.sum())
+    batch = {"input_ids": torch.tensor([[2, 10_000, 3]]), "labels": torch.tensor([0])}
+    made.get_train_dataloader = lambda: [batch]
+    with pytest.raises(CheckpointError, match=r"^a batch: .* token id 10,000"):
+        made.train()
+
+
 @pytest.mark.parametrize("label", [2, -1])
 def test_labels_of_other_rows_that_the_model_does_not_have(tmp_path: Path, label: int) -> None:
     made = trainer(tmp_path, train_dataset=None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -165,6 +166,27 @@ def test_on_a_gpu_torch_does_not_ask_cudnn(monkeypatch: pytest.MonkeyPatch) -> N
     for on_gpu in (True, False):
         unpadded_attention._fused(*[SimpleNamespace(is_cuda=on_gpu)] * 3, scale=1.0)
     assert allowed == [(False, True), (True, True)] and torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_threads_put_back_what_cudnn_was_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed, second_began = [], threading.Event()
+
+    def attention(*_: Any, **__: Any) -> None:
+        if threading.current_thread() is second:
+            second_began.set()
+            first.join()
+        else:
+            second.start()
+            second_began.wait(0.3)  # in vain, unless both are here at once
+        allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention)
+    queries = [SimpleNamespace(is_cuda=True)] * 3
+    first, second = (threading.Thread(target=unpadded_attention._fused, args=queries) for _ in range(2))
+    first.start()
+    first.join()
+    second.join()
+    assert allowed == [False, False] and torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def on_a_gpu(

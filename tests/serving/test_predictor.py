@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,6 +72,17 @@ def test_a_checkpoint_that_textune_did_not_train(tiny_model_folder: Callable[...
     assert predictor.schema is None
     assert predictor.label_set.names == ("x", "y", "z")
     assert_same_scores(predictor.predict(TEXTS), pipeline_scores(folder, TEXTS))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nothing_is_left_of_a_predictor_that_is_let_go(tiny_model_folder: Callable[..., Path], precision: str) -> None:
+    folder = tiny_model_folder("bert", label_names=["x", "y"])
+    predictor = Predictor.load(folder, precision=precision)
+    predictor.predict(TEXTS)
+    model = weakref.ref(predictor._classifier.model)
+    del predictor
+    gc.collect()
+    assert model() is None
 
 
 def test_long_texts_are_cut_as_in_training(text_run: Run) -> None:

@@ -1,4 +1,4 @@
-"""What a collator may not return, and labels as losses take them."""
+"""What a collator may not return, token ids that a model has, and labels as losses take them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from textune.compat.trainer_checks import is_text_classifier
+from textune.compat.trainer_data import require_ids_from_zero
 from textune.errors import DataError
+from textune.models.tokenizer import check_token_ids
 from textune.problem_types import MULTI_LABEL
 
 # What a model takes as tensors, whatever else a script's own model may take as lists.
@@ -46,6 +48,22 @@ def require_tensors(batch: Any) -> None:
             "model's arguments.",
             hint="DataCollatorWithPadding(tokenizer) makes one out of tokenised rows.",
         )
+
+
+def require_token_ids(batch: Any, model: Any) -> None:
+    """Whether a classifier has an embedding for each token id of a batch: torch would not say for which it has none,
+    and a GPU would not work after that.
+
+    Raises:
+        DataError: an id is below 0.
+        CheckpointError: the model has none for the largest.
+    """
+    ids = batch.get("input_ids") if isinstance(batch, Mapping) and is_text_classifier(model) else None
+    if not isinstance(ids, torch.Tensor) or ids.device.type != "cpu" or ids.is_floating_point() or not ids.numel():
+        return
+    lowest, largest = (int(value) for value in ids.aminmax())
+    require_ids_from_zero(lowest, what="a batch")
+    check_token_ids(model, largest, what="a batch")
 
 
 def with_labels_as_taken(batch: Any, model: Any) -> Any:

@@ -34,7 +34,7 @@ from textune.compat.trainer_courses import (
     superfluous,
 )
 from textune.compat.trainer_data import LABEL_COLUMNS, is_arrow_dataset
-from textune.environment import describe, software_of
+from textune.environment import describe, software_changes, software_of
 from textune.errors import CheckpointError, ConfigError, DataError, InputNotFoundError, OutputError, did_you_mean
 from textune.files import read_json, remove_folder, replacing_folder, storage_errors, write_json, write_text
 from textune.lock import run_lock
@@ -181,11 +181,19 @@ def _save_description(trainer: Trainer, folder: Path) -> None:
 
 
 def _callback_states(trainer: Trainer) -> dict[str, Any]:
-    states: dict[str, Any] = {}
+    states = {
+        name: [callback.state() for callback in callbacks if callable(getattr(callback, "state", None))]
+        for name, callbacks in _callbacks(trainer).items()
+    }
+    return {name: found[0] if len(found) == 1 else found for name, found in states.items() if found}
+
+
+def _callbacks(trainer: Trainer) -> dict[str, list[Any]]:
+    """What may keep a state, callbacks and control, by the names of their classes."""
+    by_class: dict[str, list[Any]] = {}
     for callback in [*trainer.callback_handler.callbacks, trainer.control]:
-        if hasattr(callback, "state") and callable(callback.state):
-            states.setdefault(type(callback).__name__, []).append(callback.state())
-    return {name: found[0] if len(found) == 1 else found for name, found in states.items()}
+        by_class.setdefault(type(callback).__name__, []).append(callback)
+    return by_class
 
 
 def schedule_state(schedule: Any) -> Any:
@@ -424,12 +432,8 @@ def _require_same_place(trainer: Trainer, folder: Path) -> None:
                 now[name],
                 then[name],
             )
-    software, before = _software(trainer), progress.get("software", {})
-    for name in software:
-        if name in before and before[name] != software[name]:
-            _logger.warning(
-                "%s was %s, is now %s: the result may differ in the last bits", name, before[name], software[name]
-            )
+    for change in software_changes(progress.get("software", {}), _software(trainer)):
+        _logger.warning("%s", change)
 
 
 def _algorithm(optim: str | None) -> str | None:
@@ -439,7 +443,7 @@ def _algorithm(optim: str | None) -> str | None:
 
 def _restore_callbacks(trainer: Trainer) -> None:
     """Gives callbacks that keep a state the one of the checkpoint."""
-    known = {type(callback).__name__ for callback in [*trainer.callback_handler.callbacks, trainer.control]}
+    known = _callbacks(trainer)
     for name in trainer.state.stateful_callbacks:
         if name not in known:
             _logger.warning("The checkpoint has the state of a %s, which is none of this Trainer's callbacks.", name)
@@ -469,8 +473,6 @@ def _warn_of_lost_states(trainer: Trainer) -> None:
 
 def _stored_states(trainer: Trainer) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The callbacks that the checkpoint has a state of, each with this state."""
-    by_class: dict[str, list[Any]] = {}
-    for callback in [*trainer.callback_handler.callbacks, trainer.control]:
-        by_class.setdefault(type(callback).__name__, []).append(callback)
+    by_class = _callbacks(trainer)
     for name, stored in trainer.state.stateful_callbacks.items():
         yield from zip(by_class.get(name, []), stored if isinstance(stored, list) else [stored], strict=False)

@@ -155,6 +155,11 @@ def is_arrow_dataset(dataset: Any) -> bool:
     return module is not None and isinstance(dataset, module.Dataset)
 
 
+def _is_at_hand(dataset: Any) -> bool:
+    """Whether its columns can be read before training: a `datasets.Dataset`, or rows in a list."""
+    return is_arrow_dataset(dataset) or isinstance(dataset, (list, tuple))
+
+
 def _is_transformed(dataset: Any) -> bool:
     """Whether its rows are made by `with_transform` while they are read, and may have other columns than the file."""
     return is_arrow_dataset(dataset) and dataset.format["type"] == "custom"
@@ -189,8 +194,7 @@ def require_labels(dataset: Any, *, label_names: Sequence[str], what: str) -> No
             f"{what}: expected a column 'label', 'labels' or 'label_ids', found {listed}.{near}",
             hint="Rename the column, for example dataset.rename_column('NAME', 'label').",
         )
-    can_look = is_arrow_dataset(dataset) or isinstance(dataset, (list, tuple))
-    first = dataset[0][found] if can_look and len(dataset) else None
+    first = dataset[0][found] if _is_at_hand(dataset) and len(dataset) else None
     if isinstance(first, str):
         raise DataError(
             f"{what}: column {found!r} holds text ({first!r} in row 1); the model needs numbers.",
@@ -205,7 +209,7 @@ def _label_column(names: Sequence[str], label_names: Sequence[str]) -> str | Non
 def label_values(dataset: Any, *, label_names: Sequence[str]) -> tuple[str, pa.ChunkedArray] | None:
     """Name and values of the column of labels; None where there is none, or reading it would read whole rows."""
     name = _label_column(column_names(dataset) or [], label_names)
-    if name is None or not (is_arrow_dataset(dataset) or isinstance(dataset, (list, tuple))):
+    if name is None or not _is_at_hand(dataset):
         return None
     try:
         return name, _table(dataset, [name])[name]
@@ -260,7 +264,7 @@ def text_rows(dataset: Any, *, accepted: Sequence[str], num_labels: int, problem
         DataError: a label that the model has no output for, or a token id below 0.
     """
     names = column_names(dataset)
-    if names is None or not (is_arrow_dataset(dataset) or isinstance(dataset, (list, tuple))):
+    if names is None or not _is_at_hand(dataset):
         raise NotTextError(f"the training data are a {type(dataset).__name__}")
     used = [name for name in names if name in accepted or name in LABEL_COLUMNS]
     label_columns = [name for name in used if name in LABEL_COLUMNS]
@@ -309,11 +313,21 @@ def _tokens(table: pa.Table, inputs: list[str]) -> pa.Table:
             if not pa.types.is_integer(flat.type) or table[name].null_count:
                 raise NotTextError(f"{name} holds something else than whole numbers")
             lowest = pc.min(flat).as_py()
-            if name == "input_ids" and lowest is not None and lowest < 0:
-                raise DataError(f"train_dataset: input_ids: expected token ids, from 0 on, found {lowest}.")
+            if name == "input_ids" and lowest is not None:
+                require_ids_from_zero(lowest, what="train_dataset")
             columns[name] = table[name].cast(pa.list_(kind))
     columns["full_length"] = pc.list_value_length(columns["input_ids"]).cast(pa.int32())
     return pa.table(columns)
+
+
+def require_ids_from_zero(lowest: int, *, what: str) -> None:
+    """Refuses token ids below 0, such as -100, which stands for padding among labels.
+
+    Raises:
+        DataError: the lowest is.
+    """
+    if lowest < 0:
+        raise DataError(f"{what}: input_ids: expected token ids, from 0 on, found {lowest}.")
 
 
 def read_labels(

@@ -13,7 +13,7 @@ from transformers import Adafactor, get_scheduler
 from transformers.trainer_pt_utils import LabelSmoother, get_parameter_names, nested_detach
 from transformers.trainer_utils import RemoveColumnsCollator, has_length
 
-from textune.compat.trainer_batches import require_tensors, with_labels_as_taken
+from textune.compat.trainer_batches import require_tensors, require_token_ids, with_labels_as_taken
 from textune.compat.trainer_checks import is_text_classifier
 from textune.compat.trainer_data import (
     LABEL_COLUMNS,
@@ -211,9 +211,11 @@ class TrainerSteps(TrainerFacts):
         """The batch on the device.
 
         Raises:
-            DataError: the collator gave text or nothing.
+            DataError: the collator gave text or nothing, or a token id below 0.
+            CheckpointError: a classifier has no embedding for one of the token ids.
         """
         require_tensors(inputs)
+        require_token_ids(inputs, self.model)
         return self._prepare_input(with_labels_as_taken(inputs, self.model))
 
     def _prepare_input(self, data: Any) -> Any:

@@ -16,6 +16,7 @@ from transformers.trainer_pt_utils import find_batch_size
 from textune.compat.trainer_checks import is_text_classifier
 from textune.compat.trainer_data import (
     LABEL_COLUMNS,
+    LEFT_OUT,
     EpochSampler,
     NotTextError,
     SampledPlan,
@@ -171,11 +172,9 @@ def own_generators(trainer: Trainer, loader: Any, stack: ExitStack) -> dict[torc
 
 
 def count_items(inputs: Any) -> int:
-    """What the mean loss of a batch is a mean over: labels that are not -100, or rows where labels are no tensor."""
+    """What the mean loss of a batch is a mean over: labels not left out, or rows where labels are no tensor."""
     labels = inputs.get("labels") if isinstance(inputs, Mapping) else None
-    if isinstance(labels, torch.Tensor):
-        return int(labels.ne(-100).sum())
-    return int(find_batch_size(inputs) or 1)
+    return int(labels.ne(LEFT_OUT).sum()) if isinstance(labels, torch.Tensor) else _num_rows(inputs)
 
 
 def _num_rows(inputs: Any) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -34,6 +35,8 @@ _BLOCK_COST = 32_000
 # What a block of several texts may hold, in scores: in fp32 8 MiB. Steps are fastest where blocks stay in a processor's
 # caches; and of tensors from 32 MiB on glibc's malloc keeps no pages, so that each layer would get new ones, cleared.
 _MOST_SCORES = 2**21
+# A process has one flag for cuDNN's attention. Of two threads that change it at once, one would put back the other's.
+_CUDNN_FLAG = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -369,12 +372,13 @@ def _fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **option
     """torch's own attention; on a GPU not by cuDNN, which makes a plan for each new shape, and lengths are many."""
     if not query.is_cuda:
         return functional.scaled_dot_product_attention(query, key, value, **options)
-    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    try:
-        return functional.scaled_dot_product_attention(query, key, value, **options)
-    finally:
-        torch.backends.cuda.enable_cudnn_sdp(before)
+    with _CUDNN_FLAG:
+        before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        try:
+            return functional.scaled_dot_product_attention(query, key, value, **options)
+        finally:
+            torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def attend_padded(
