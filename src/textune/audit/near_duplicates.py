@@ -117,7 +117,7 @@ class _Sketches:
         self.bands = np.empty((len(places), BANDS), np.uint32)
         self._bytes = np.empty((len(places), NUM_HASHES), np.uint8)
         self.num_shingles = np.empty(len(places), np.int64)
-        self.failures = np.zeros(len(places), np.uint8)
+        self.failures = np.zeros(len(places), np.uint16)
         self._highest_in_vain = np.zeros(len(places), np.float32)
         for span in _batches(characters):
             self._fill(span)
