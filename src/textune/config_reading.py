@@ -106,9 +106,13 @@ def to_yaml(config: Config, *, explained: bool = False) -> str:
         kind = type(getattr(config, section))
         lines += ["", f"# {inspect.getdoc(kind)}", f"{section}:"]
         for key, value in values.items():
-            scalar = _dump(value, default_flow_style=True).removesuffix("...\n").strip()
-            lines += [f"  # {explanations()[f'{section}.{key}']}", f"  {key}: {scalar}"]
+            lines += [f"  # {explanations()[f'{section}.{key}']}", f"  {key}: {value_yaml(value)}"]
     return "\n".join(lines[1:]) + "\n"
+
+
+def value_yaml(value: Any) -> str:
+    """A plain value as a configuration file has it behind an option's name."""
+    return _dump(value, default_flow_style=True).removesuffix("...\n").strip()
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_compare(textune: Textune, text_run: Run, tmp_path: Path) -> None:
     assert "note: one training each of other.csv, best.csv, text: another seed" in done.out
     assert "\nbest.csv is better than other.csv by " in done.out
     assert " points of accuracy (95 % interval " in done.out
+
+
+def test_a_run_that_has_learned_nothing(textune: Textune, text_run: Run, tmp_path: Path) -> None:
+    path = shutil.copytree(text_run.path, tmp_path / "bad", ignore=shutil.ignore_patterns("checkpoints", "model"))
+    summary = json.loads((path / "summary.json").read_text())
+    summary["selected"]["failed"] = "it says 'positive' of every row"
+    (path / "summary.json").write_text(json.dumps(summary))
+    note = "bad has learned nothing: on validation it says 'positive' of every row"
+    assert f"note: {note}\n" in textune("compare", text_run.path, path).out
+    assert note in json.loads(textune("compare", path, text_run.path, "--json").out)["notes"]
 
 
 def test_json(textune: Textune, text_run: Run, tmp_path: Path) -> None:

@@ -2,12 +2,30 @@ from __future__ import annotations
 
 import pytest
 
-from textune.data.wording import counted, listed, near_name, quoted
+from textune.data.wording import counted, distinct, listed, near_name, quoted
 
 
 def test_long_values_are_cut() -> None:
     assert quoted("short\n") == r"'short\n'"
     assert quoted("x" * 1000) == "'" + "x" * 55 + "...'"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("긍정", "긍정"),
+        ("very good", "very good"),
+        ("it's", "it's"),
+        ("\U0001f468\u200d\U0001f469", "\U0001f468\u200d\U0001f469"),
+        (" 긍정 ", "' 긍정 '"),
+        ("very  good", "'very  good'"),
+        ("긍정\xa0", r"'긍정\xa0'"),
+        ("긍정\u200b", r"'긍정\u200b'"),
+        ("a\nb", r"'a\nb'"),
+    ],
+)
+def test_names_that_look_alike_are_quoted(name: str, shown: str) -> None:
+    assert distinct(name) == shown
 
 
 def test_lists_are_cut() -> None:

@@ -63,6 +63,7 @@ def test_scores_that_are_probabilities_have_little_error() -> None:
 
 @pytest.mark.parametrize("num_labels", [2, 4])
 def test_brier_score_equals_scikit_learn(num_labels: int) -> None:
+    pytest.importorskip("sklearn", minversion="1.7", reason="brier_score_loss has no `labels` before")
     logits, labels = rows(num_labels, sharpness=2, num_rows=200)
     scores = to_scores(logits.astype(np.float64), SINGLE)
     expected = sklearn_metrics.brier_score_loss(
@@ -122,7 +123,8 @@ def test_temperature_of_several_labels() -> None:
         ([[10, 0], [0, 10]], [0, 1], SINGLE, "the model is right on all rows"),
         ([[5, -5], [-5, 5]], [[1, 0], [0, 1]], MULTI, "the model is right on all rows"),
         ([[200, -200], [-200, 200]], [[1, 0], [0, 1]], MULTI, "the model is right on all rows"),
-        ([[1, 0], [0, 1]], [1, 0], SINGLE, "the model's scores tell nothing"),
+        ([[1, 0], [0, 1], [0, 1]], [1, 0, 1], SINGLE, "3 rows are too few to tell how sure the model may be; it takes"),
+        ([[1, 0], [0, 1]] * 25, [1, 0] * 25, SINGLE, "the model's scores tell nothing"),
     ],
 )
 def test_no_temperature(logits: Any, labels: Any, problem_type: str, words: str) -> None:

@@ -21,7 +21,7 @@ from textune.evaluation.intervals import (
 )
 from textune.evaluation.metrics import compute_metrics, metric_names, statistics_of
 from textune.evaluation.predictions import LabelSet
-from textune.evaluation.resampling import resample
+from textune.evaluation.resampling import Additive, resample
 from textune.evaluation.sums import Outcome
 
 BINARY = LabelSet("single_label_classification", ("no", "yes"))
@@ -147,12 +147,35 @@ def test_one_row_has_no_bootstrap_interval() -> None:
     assert (found["f1_macro"], found["loss"]) == (None, None)
 
 
-def test_no_interval_of_no_width() -> None:
-    labels = np.array([0, 1] * 20)
+@pytest.mark.parametrize("of_each", [1, 2, 4, 20])
+def test_no_interval_without_an_error(of_each: int) -> None:
+    """Of few rows some resamples lack a label, whose F1 is then 0; that says nothing of the model."""
+    labels = np.array([0, 1] * of_each)
     logits = np.eye(2, dtype=np.float32)[labels]
-    found = metric_intervals(logits, labels, BINARY, ["f1", "accuracy", "matthews_correlation"], seed=0)
-    assert found["f1"] is None and found["matthews_correlation"] is None
-    assert found["accuracy"] == Interval(pytest.approx(0.9124, abs=1e-4), 1.0, "wilson")
+    names = ["accuracy", "f1", "f1_macro", "matthews_correlation"]
+    accuracy, *others = metric_intervals(logits, labels, BINARY, names, seed=0).values()
+    assert others == [None, None, None]
+    assert accuracy == wilson(2 * of_each, 2 * of_each)
+    found = per_class_intervals(Outcome(labels, labels, 2), BINARY, seed=0)
+    assert [figures["f1"] for figures in found.values()] == [None, None]
+
+
+def test_no_f1_interval_of_a_label_without_an_error_beside_others() -> None:
+    labels = np.array([0] * 4 + [1] * 20 + [2] * 20)
+    predictions = np.where(np.arange(44) % 10 == 9, 3 - labels, labels)
+    assert (predictions[:4] == 0).all() and not (predictions == labels).all()
+    found = per_class_intervals(Outcome(labels, predictions, 3), LabelSet(BINARY.problem_type, ("a", "b", "c")), seed=0)
+    assert found["a"]["f1"] is None
+    assert found["b"]["f1"] is not None
+
+
+def test_no_interval_of_no_width() -> None:
+    """Also where a few resamples differ, fewer than an interval leaves out."""
+    values = np.full(30, 0.1) + np.arange(30) * 1e-13
+    rare = Additive(("any",), np.eye(1, 30).T, lambda totals: (totals > 4).astype(np.float64))
+    for statistic in (mean_statistic("loss", values), rare):
+        found = bootstrap_intervals(statistic, seed=0, num_resamples=2000, methods=("bca", "percentile"))
+        assert list(found.values()) == [(None, None)]
 
 
 def test_no_interval_that_does_not_hold_its_figure() -> None:

@@ -58,6 +58,8 @@ def test_nothing_is_claimed_where_nothing_varies_or_a_value_is_undefined() -> No
     right, one_label = Outcome(labels, labels, 2), Outcome(labels, np.zeros(20, np.int64), 2)
     assert mean_intervals((right, right), ["accuracy"]) == {"accuracy": None}
     assert mean_intervals((right, one_label), ["precision"]) == {"precision": None}
+    few = Outcome(labels[:6], labels[:6], 2)  # of six rows some resamples lack a label, whose F1 is then 0
+    assert mean_intervals((few, few), ["f1_macro"]) == {"f1_macro": None}
 
 
 def test_one_row_tells_nothing_of_others() -> None:

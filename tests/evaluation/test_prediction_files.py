@@ -111,6 +111,24 @@ def test_folders_of_seeds_and_named_groups(tmp_path: Path) -> None:
     assert rivals.notes == (f"{tmp_path / 'small'}: left out, not finished: seed-3",)
 
 
+def test_runs_that_have_learned_nothing_are_named(tmp_path: Path) -> None:
+    for name in ("good", "small/seed-1", "small/seed-2"):
+        make_run(tmp_path / name, validation="abab")
+    folds = Path(make_run(tmp_path / "folds", out_of_fold="abab", validation="abab"))
+    reason = "it says 'a' of every row"
+    for path, changed in (
+        (tmp_path / "small" / "seed-2", {"selected": {"split": "validation", "failed": reason}}),
+        (folds, {"selected": {"split": "out_of_fold"}, "runs": [{"name": "fold-1", "failed": reason}]}),
+    ):
+        summary = json.loads((path / "summary.json").read_text())
+        (path / "summary.json").write_text(json.dumps(summary | changed))
+    rivals = read_rivals([str(tmp_path / name) for name in ("good", "small", "folds")], split="validation")
+    assert rivals.notes == (
+        f"small, seed-2 has learned nothing: on validation {reason}",
+        f"folds, fold-1 has learned nothing: on out_of_fold {reason}",
+    )
+
+
 def test_runs_and_files_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two"):
         make_run(tmp_path / name, validation="abab")

@@ -68,15 +68,25 @@ def test_length_and_truncation() -> None:
 
 def test_further_columns() -> None:
     columns = {
-        "source": pa.chunked_array([["web", "mail"], ["web", None]]),
-        "year": pa.chunked_array([[2001, 2002, 2001, 2001]]),
-        "constant": pa.chunked_array([["x"] * 4]),
+        "source": pa.chunked_array([["web", "mail"] * 5, ["web", None] * 5]),
+        "year": pa.chunked_array([[2001, 2002, 2001, 2001] * 5]),
+        "constant": pa.chunked_array([["x"] * 20]),
     }
-    found = by_name(slices_of([1, 0, 1, 0], columns=columns))
-    assert (found["column source: web"].rows, found["column source: web"].value) == (2, 1.0)
+    found = by_name(slices_of([1, 0, 1, 0] * 5, columns=columns))
+    assert (found["column source: web"].rows, found["column source: web"].value) == (10, 1.0)
     assert found["column source: (none)"].value == 0.0
-    assert found["column year: 2001"].rows == 3
+    assert found["column year: 2001"].rows == 15
     assert not any(name.startswith("column constant") for name in found)
+
+
+def test_columns_whose_values_hardly_repeat_are_left_out() -> None:
+    columns = {
+        "date": pa.chunked_array([[f"2025-01-{day:02}" for day in range(1, 17)]]),
+        "customer": pa.chunked_array([["Kim", "Lee", "Park", "Choi"] * 4]),
+        "source": pa.chunked_array([["web", "mail", "web", "shop"] * 4]),
+    }
+    found = slices_of([1, 0] * 8, columns=columns)
+    assert {part.kind for part in found if part.kind.startswith("column")} == {"column source"}
 
 
 def test_regression() -> None:
@@ -90,6 +100,15 @@ def test_regression() -> None:
     assert low.interval == pytest.approx((max(expected[0], 0), expected[1]))
     assert found["target: 5"].interval is None and not found["target: 5"].differs
     assert found["target: 5"].as_json()["interval"] is None
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1])
+def test_equal_errors_have_no_interval(error: float) -> None:
+    targets = np.repeat(np.float32([0, 5]), 3)
+    errors = np.where(targets == 0, error, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0])
+    found = by_name(slices_of(errors, "mean_absolute_error", labels=targets, label_names=()))
+    assert found["target: 0"].interval is None and not found["target: 0"].differs
+    assert found["target: 5"].interval is not None
 
 
 @pytest.mark.parametrize(

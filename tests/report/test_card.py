@@ -96,7 +96,8 @@ def test_any_name_gives_valid_metadata(name: str) -> None:
 
 
 def test_label_names_stay_in_their_quotes() -> None:
-    assert "gives ``` a``b ```, `c d`. Fine-tuned" in card(label_names=("a``b", "c\nd"))
+    assert r"gives ``` a``b ```, `'c\nd'`. Fine-tuned" in card(label_names=("a``b", "c\nd"))
+    assert "gives `' yes '`, `no`, `yes`. Fine-tuned" in card(label_names=(" yes ", "no", "yes"))
 
 
 def test_without_labelled_rows() -> None:

@@ -51,7 +51,7 @@ def test_two_charts_share_no_identifier() -> None:
 
 @pytest.mark.parametrize("label", ["<script>", "$x^2$", "$unclosed", "\ud55c\uad6d\uc5b4", "a\x00b", "_hidden", "{}%s"])
 def test_any_name_can_be_drawn(label: str) -> None:
-    name = figures._short(label)
+    name = figures.short_name(label)
     texts = ElementTree.fromstring(page_svg(chart(label=name))).iter(f"{SVG}text")
     assert name in {text.text for text in texts}
     assert file_png(chart(label=name)).startswith(b"\x89PNG")
@@ -90,6 +90,14 @@ def test_confusion_matrix() -> None:
         "Most frequent confusion: b taken for a, 3 rows."
     )
     assert {"7", "3", "0"} <= {text.text for text in ElementTree.fromstring(page_svg(found)).iter(f"{SVG}text")}
+
+
+def test_labels_that_look_alike_are_told_apart() -> None:
+    cells: list[dict[str, Any]] = [{"label": " a", "prediction": "a", "rows": 3}]
+    found = figures.confusion_matrix("confusion", cells, [" a", "a"])
+    assert "Most frequent confusion: ' a' taken for a, 3 rows." in found.description
+    assert found.rows == [(" a", "a", 3)]
+    assert {"' a'", "a"} <= {text.text for text in ElementTree.fromstring(page_svg(found)).iter(f"{SVG}text")}
 
 
 def test_curves() -> None:

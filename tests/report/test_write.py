@@ -129,13 +129,19 @@ def test_a_damaged_configuration(copied: Path) -> None:
 
 def test_runs_side_by_side(copied: Path, text_run: Run, in_empty_folder: Path) -> None:
     config = copied / "config.yaml"
-    config.write_text(re.sub(r"seed: \d+", "seed: 7", config.read_text()))
+    changed = re.sub(r"seed: \d+", "seed: 7", config.read_text())
+    config.write_text(re.sub(r"trackers: .*", "trackers: [tensorboard, wandb]", changed))
+    summary = json.loads((copied / "summary.json").read_text())
+    summary["selected"]["failed"] = "it says 'positive' of every row"
+    (copied / "summary.json").write_text(json.dumps(summary))
     path, problems = write_report([text_run.path, copied])
     assert (path, problems) == (Path("comparison.html"), [])
     page = path.read_text(encoding="utf-8")
     assert "text and run have the same accuracy: they predict alike on every row." in page
     assert "note: one training each of text, run: another seed of the same recipe" in page
+    assert "note: run has learned nothing: on validation it says &#39;positive&#39; of every row" in page
     assert "training.seed" in page and '<td class="name">7</td>' in page
+    assert '<td class="name">none</td><td class="name">[tensorboard, wandb]</td>' in page
     assert "training.learning_rate" not in page
     with pytest.raises(OutputError, match=r"comparison\.html"):
         write_report([text_run.path, copied])

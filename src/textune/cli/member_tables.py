@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textune.cli.tables import figure, metric_text, print_scores, print_table
+from textune.data.wording import distinct
 from textune.display import MAX_METRICS
 from textune.evaluation.captions import captions
 from textune.evaluation.units import title
@@ -87,7 +88,7 @@ def _print_suspects(whole: Run, summary: Mapping[str, Any]) -> None:
     shown = read_label_errors(whole, limit=SHOWN_SUSPECTS)
     print_table(
         ["row", "label", "more likely", "text"],
-        [[row["row"], row["label"], row["suggested"], _texts(row)] for row in shown],
+        [[row["row"], distinct(row["label"]), distinct(row["suggested"]), _texts(row)] for row in shown],
     )
     right = figure("accuracy", summary[OUT_OF_FOLD]["accuracy"]["value"])
     print(

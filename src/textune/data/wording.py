@@ -13,6 +13,12 @@ def quoted(value: object, *, width: int = 60) -> str:
     return shown if len(shown) <= width else f"{shown[: width - 4]}...{shown[-1]}"
 
 
+def distinct(name: str) -> str:
+    """Returns the name as it is; quoted where blanks or signs that nobody sees could make it look like another one."""
+    seen = name.translate({0x200C: None, 0x200D: None})  # joiners, which emoji and some scripts need
+    return name if seen.isprintable() and name == " ".join(name.split()) else repr(name)
+
+
 def listed(values: Sequence[object], *, counts: Sequence[int] | None = None, shown: int = 10) -> str:
     """Returns "'a', 'b' and 3 more", with counts "'a' (7), 'b' (1) and 3 more"; "none" where there are none."""
     names = [quoted(value) for value in values[:shown]]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from textune.data.wording import counted
 from textune.evaluation.intervals import Interval, wilson
 from textune.evaluation.predictions import FloatArray, decide
 from textune.evaluation.sums import row_losses
@@ -21,6 +22,8 @@ from textune.problem_types import REGRESSION
 NUM_BINS = 15
 # A temperature at one of these ends is no fit: scores would become 0 and 1, or all alike.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+MIN_ROWS = 50
+"""Of fewer rows a temperature is a guess, which often makes other rows' scores worse."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def fit_temperature(logits: FloatArray, labels: npt.NDArray[Any], problem_type: 
         The temperature: above 1 where the model is too sure of itself. None where the rows
         determine none: see `why_no_temperature`.
     """
-    if problem_type == REGRESSION or _one_label_only(labels):
+    if problem_type == REGRESSION or len(labels) < MIN_ROWS or _one_label_only(labels):
         return None
     if _all_right(logits, labels, problem_type):
         return None  # loss falls with the temperature to 0 in float64, and a search would end anywhere from there on
@@ -131,6 +134,10 @@ def why_no_temperature(logits: FloatArray, labels: npt.NDArray[Any], problem_typ
         return "all rows have the same label"
     if _all_right(logits, labels, problem_type):
         return "the model is right on all rows, so that they do not tell how sure it may be"
+    if len(labels) < MIN_ROWS:
+        return (
+            f"{counted(len(labels), 'row')} are too few to tell how sure the model may be; it takes at least {MIN_ROWS}"
+        )
     return "the model's scores tell nothing of the labels of these rows"
 
 

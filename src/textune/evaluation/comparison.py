@@ -241,9 +241,9 @@ def mean_intervals(
 
     Returns:
         None for a metric that is undefined for one of them, or where neither rows nor seeds make a difference; and of
-        all of one row, which tells nothing of others.
+        all where there is but one row, or no error, which tells nothing of other rows.
     """
-    if len(outcomes[0].labels) < 2:
+    if len(outcomes[0].labels) < 2 or all(Counts.rights(outcome).all() for outcome in outcomes):
         return dict.fromkeys(metric_names)
     values = [defined_values(outcome, metric_names) for outcome in outcomes]
     drawn = _resampled(outcomes, metric_names, seed=seed, num_resamples=num_resamples)

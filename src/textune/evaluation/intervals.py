@@ -7,6 +7,7 @@ how far the figure would move with other rows from the same source. They say not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,9 +89,10 @@ def metric_intervals(
         method: of what is no proportion.
 
     Returns:
-        An interval for each name; None where the metric is undefined or the rows are too few to tell: where resamples
-        do not vary (an interval without width would claim a certainty that nobody has), or where they are all so far
-        from the figure itself that the interval would not hold it (F1 over many labels with few rows each).
+        An interval for each name; None where the metric is undefined or the rows are too few to tell: where there is
+        no error among them, or the interval would have no width (it would claim a certainty that nobody has), or
+        resamples are all so far from the figure itself that it would not hold it (F1 over many labels with few rows
+        each).
     """
     outcome = outcome_of(logits, labels, label_set)
     own = [name for name in names if name in METRICS]
@@ -111,6 +113,8 @@ def outcome_intervals(
 ) -> dict[str, Interval | None]:
     """As `metric_intervals`, of labels and predictions; without the loss, which needs logits."""
     found = {name: proportion_interval(name, outcome) for name in names}
+    if Counts.rights(outcome).all():
+        return found  # without an error resamples differ only by the labels that they happen to lack
     rest = [name for name in names if found[name] is None and why_undefined(name, outcome) is None]
     for statistic in statistics_of(outcome, rest):
         found |= _by_one_method(statistic, seed=seed, num_resamples=num_resamples, method=method)
@@ -152,7 +156,7 @@ def per_class_intervals(
         name: {
             "precision": wilson(right, predicted) if predicted else None,
             "recall": wilson(right, support) if support else None,
-            "f1": intervals[name],
+            "f1": None if right == predicted == support else intervals[name],
         }
         for name, right, predicted, support in zip(
             label_set.names, counts.true_positives, counts.predicted, counts.support, strict=True
@@ -183,8 +187,8 @@ def bootstrap_intervals(
     for index, name in enumerate(statistic.names):
         drawn = values[:, index]
         drawn = drawn[np.isfinite(drawn)]
-        # Where most resamples are undefined, or none differs from another, they tell nothing.
-        if 2 * len(drawn) < num_resamples or np.ptp(drawn) == 0 or not np.isfinite(estimate[index]):
+        # Where most resamples are undefined, they tell nothing.
+        if 2 * len(drawn) < num_resamples or not np.isfinite(estimate[index]):
             results[name] = (None,) * len(methods)
             continue
         levels: dict[Method, tuple[float, float]] = {"percentile": _PLAIN}
@@ -199,7 +203,9 @@ def bootstrap_intervals(
 def _between(drawn: FloatArray, levels: tuple[float, float], method: Method, *, holding: float) -> Interval | None:
     low, high = (float(end) for end in np.quantile(drawn, levels))
     # Rounding: two ways to sum the same numbers.
-    return Interval(low, high, method) if low - 1e-9 <= holding <= high + 1e-9 else None
+    if math.isclose(low, high) or not low - 1e-9 <= holding <= high + 1e-9:
+        return None
+    return Interval(low, high, method)
 
 
 def bca_levels(drawn: FloatArray, estimate: float, left_out: FloatArray, units: IntArray) -> tuple[float, float]:

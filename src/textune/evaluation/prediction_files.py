@@ -101,7 +101,21 @@ def read_rivals(sources: Sequence[str], *, split: str | None = None) -> Rivals:
     first = next((predicted.metrics for predicted in every if predicted.metrics), ())
     if runs and any(predicted.label_set is None for predicted in every):
         notes.append(f"runs are compared on their {split} split")
+    notes += _failures(members)
     return Rivals(candidates, label_set, tuple(metric_names(label_set, first=first)), split, tuple(notes))
+
+
+def _failures(members: Mapping[str, Sequence[Run | Path]]) -> list[str]:
+    """Which of the runs have learned nothing, as they say themselves; files say nothing of it."""
+    notes: list[str] = []
+    for name, group in members.items():
+        for run in (member for member in group if isinstance(member, Run)):
+            summary, who = run.summary, name if len(group) == 1 else f"{name}, {run.path.name}"
+            failed = [(who, summary["selected"].get("failed"))]
+            failed += [(f"{who}, {fold['name']}", fold["failed"]) for fold in summary.get("runs", ())]
+            split = summary["selected"]["split"]
+            notes += [f"{model} has learned nothing: on {split} {reason}" for model, reason in failed if reason]
+    return notes
 
 
 def read_outcomes(runs: Sequence[Run], split: str) -> tuple[Outcome, ...]:

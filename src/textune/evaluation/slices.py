@@ -17,6 +17,8 @@ from textune.evaluation.predictions import FloatArray
 
 MAX_VALUES = 20
 """A further column with more different values than this does not cut the rows into parts worth looking at."""
+MIN_ROWS = 5
+"""Nor does one with fewer rows than this for each value, on average: dates, names."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Slice:
     Attributes:
         kind: `length`, `label`, `target`, `truncation`, or `column NAME`.
         value: its metric.
-        interval: 95 %: Wilson's for accuracy; for the mean absolute error Student's, not below 0, and None of one row.
+        interval: 95 %: Wilson's for accuracy; for the mean absolute error Student's, not below 0, and None of one row
+            or equal ones.
         differs: the figure of all rows lies outside the interval. Of twenty slices that differ from the whole by
             chance only, one is marked so.
     """
@@ -137,7 +140,7 @@ def find_slices(
     for column, values in columns.items():
         dictionary = values.cast(pa.string()).combine_chunks().dictionary_encode(null_encoding="encode")
         names = ["(none)" if name is None else name for name in dictionary.dictionary.to_pylist()]
-        if 2 <= len(names) <= MAX_VALUES:
+        if 2 <= len(names) <= min(MAX_VALUES, len(values) / MIN_ROWS):
             slices += scores.slices(f"column {column}", names, dictionary.indices.to_numpy(), overall=overall)
     return slices
 
@@ -159,11 +162,12 @@ def _range(low: float, high: float) -> str:
 
 
 def _mean_interval(mean: float, count: int, squares: float) -> tuple[float, float] | None:
-    """Student's interval of a mean of values that are not negative; None of a single value."""
+    """Student's interval of a mean of values that are not negative; None of a single value, and of equal ones."""
     from scipy.stats import t
 
-    if count < 2:
+    deviations = squares - count * mean**2
+    if count < 2 or deviations <= 1e-12 * squares:  # what rounding alone makes of no spread
         return None
-    variance = max(squares - count * mean**2, 0.0) / (count - 1)
+    variance = deviations / (count - 1)
     half = float(t.ppf((1 + LEVEL) / 2, count - 1)) * math.sqrt(variance / count)
     return max(mean - half, 0.0), mean + half

@@ -11,6 +11,7 @@ import yaml
 
 from textune import __version__
 from textune.data.glue import HUB_REPOSITORY
+from textune.data.wording import distinct
 from textune.evaluation.captions import captions
 from textune.report.sections import Figure, scores
 
@@ -38,7 +39,7 @@ def model_card(*, config: Config, prepared: PreparedData, summary: dict[str, Any
     splits = [name for name in (*prepared.roles.validation, *prepared.roles.test) if name in summary]
     schema, training, name = prepared.schema, config.training, prepared.source.name
     figures = {split: scores(summary[split]) for split in splits}
-    labels = ", ".join(_code(label) for label in schema.label_names) or "a number"
+    labels = ", ".join(_code(distinct(label)) for label in schema.label_names) or "a number"
     inputs = "a pair of texts" if schema.text_pair else "one text"
     told = _captions({split: summary[split] for split in splits}, summary["selected"])
     sample = '{"text": "One text", "text_pair": "and another"}' if schema.text_pair else '"One text"'

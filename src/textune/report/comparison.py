@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textune.config_reading import flat_options
 from textune.errors import TextuneError
 from textune.evaluation.comparison import compare, verdict
 from textune.evaluation.prediction_files import read_rivals
@@ -80,9 +79,9 @@ def _distinct_names(paths: Sequence[Path]) -> list[str]:
 
 def _options(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:
     """The options in which the runs differ, with each run's value."""
-    flat = [{} if run.config is None else flat_options(run.config) for run in runs]
-    names = dict.fromkeys(name for options in flat for name in options)
-    rows = [(name, [str(options.get(name, "")) for options in flat]) for name in names if name != "run.output"]
+    texts = [{} if run.config is None else sections.option_texts(run.config) for run in runs]
+    names = dict.fromkeys(name for options in texts for name in options)
+    rows = [(name, [options.get(name, "") for options in texts]) for name in names if name != "run.output"]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from textune.data.wording import counted
+from textune.data.wording import counted, distinct
 from textune.evaluation.calibration import NUM_BINS, brier_score, expected_calibration_error, reliability_curve
 from textune.evaluation.predictions import FloatArray
 from textune.evaluation.thresholds import ThresholdCurve
@@ -48,7 +48,7 @@ def curves(name: str, title: str, lines: Mapping[str, Points], *, ylabel: str, b
         for (label, points), (colour, dashes) in styles:
             shown = _thinned(points)
             marker = "o" if len(shown) <= 30 else ""
-            axes.plot(*zip(*shown, strict=True), color=colour, ls=dashes, marker=marker, label=_short(label))
+            axes.plot(*zip(*shown, strict=True), color=colour, ls=dashes, marker=marker, label=short_name(label))
         if best_step is not None:
             axes.axvline(best_step, color=INK, linestyle=":", linewidth=1, label=f"best: step {best_step:,}")
         axes.locator_params("x", integer=True)
@@ -82,7 +82,7 @@ def confusion_matrix(name: str, confusion: Sequence[Mapping[str, Any]], labels: 
             axes.add_patch(Rectangle(corner, 0.94, 0.94, fc=SERIES[0], alpha=0.04 + 0.46 * shares[row, column], lw=0))
             axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9 if len(labels) < 10 else 6)
         ticks = range(len(labels))
-        names = [_short(label) for label in labels]
+        names = [short_name(label) for label in labels]
         many = len(labels) > 3
         axes.set_xticks(ticks, names, rotation=45 if many else 0, ha="right" if many else "center")
         axes.set_yticks(ticks, names)
@@ -95,7 +95,9 @@ def confusion_matrix(name: str, confusion: Sequence[Mapping[str, Any]], labels: 
     worst = max((cell for cell in confusion if cell["label"] != cell["prediction"]), key=_rows, default=None)
     if worst is not None:
         times = counted(worst["rows"], "row")
-        said += f" Most frequent confusion: {worst['label']} taken for {worst['prediction']}, {times}."
+        said += (
+            f" Most frequent confusion: {distinct(worst['label'])} taken for {distinct(worst['prediction'])}, {times}."
+        )
     rows = [(cell["label"], cell["prediction"], cell["rows"]) for cell in confusion]
     height = max(2.4, 0.3 * len(labels) + 1.2)
     return Chart(name, "Confusion matrix", said, ["label", "prediction", "rows"], rows, draw, (4.3, height))
@@ -146,12 +148,12 @@ def threshold_curves(name: str, curve: ThresholdCurve, *, label: str) -> Chart:
             points = _thinned(list(zip(curve.thresholds, values, strict=True)))
             axes.plot(*zip(*points, strict=True), color=colour, linestyle=dashes, label=line)
         axes.axvline(curve.thresholds[best], color=INK, linestyle=":", linewidth=1, label="highest F1")
-        axes.set(xlabel=f"least score for {_short(label)}", xlim=(0, 1), ylim=(0, 1.02))
+        axes.set(xlabel=f"least score for {short_name(label)}", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend()
 
     said = (
-        f"The highest F1 of {label}, {curve.f1[best]:.3f}, is at a threshold of {curve.thresholds[best]:.3f}: "
-        f"precision {curve.precision[best]:.3f}, recall {curve.recall[best]:.3f}. "
+        f"The highest F1 of {distinct(label)}, {curve.f1[best]:.3f}, is at a threshold of "
+        f"{curve.thresholds[best]:.3f}: precision {curve.precision[best]:.3f}, recall {curve.recall[best]:.3f}. "
         "Chosen on these rows, it is optimistic for others."
     )
     rows = [tuple(map(float, row)) for row in zip(curve.thresholds, *lines.values(), strict=True)]
@@ -165,12 +167,15 @@ def score_histogram(name: str, title: str, groups: Mapping[str, npt.NDArray[Any]
 
     def draw(axes: Axes) -> None:
         for (label, counts), (colour, dashes) in zip(bars.items(), _styles(len(bars)), strict=True):
-            axes.stairs(counts, edges, color=colour, linestyle=dashes, fill=False, linewidth=1.6, label=_short(label))
+            axes.stairs(
+                counts, edges, color=colour, linestyle=dashes, fill=False, linewidth=1.6, label=short_name(label)
+            )
         axes.set(xlabel=xlabel, ylabel="rows", xlim=(0, 1), ylim=(0, None))
         axes.legend()
 
     said = "; ".join(
-        f"{label}: {counted(len(values), 'row')}, median {_median(values)}" for label, values in groups.items()
+        f"{distinct(label)}: {counted(len(values), 'row')}, median {_median(values)}"
+        for label, values in groups.items()
     )
     rows = [
         (label, round(float(low), 2), round(float(high), 2), int(count))
@@ -241,8 +246,9 @@ def _thinned(points: Points) -> Points:
     return [*points[::step], *([points[-1]] if (len(points) - 1) % step else [])]
 
 
-def _short(name: str) -> str:
-    text = printable(name, longest=LONGEST_NAME)
+def short_name(name: str) -> str:
+    """A name as there is room for it in a chart."""
+    text = printable(distinct(name), longest=LONGEST_NAME)
     return f" {text}" if text.startswith("_") else text  # matplotlib leaves such names out of legends
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from textune.config import Config
-from textune.config_reading import flat_options
-from textune.data.wording import counted
+from textune.config_reading import plain_options, value_yaml
+from textune.data.wording import counted, distinct
 from textune.errors import first_rows
 from textune.evaluation.captions import captions
 from textune.evaluation.metrics import LOSS
@@ -63,7 +63,8 @@ def overview(files: RunFiles) -> list[tuple[str, str]]:
         task = data["schema"]["problem_type"].replace("_", " ")
         found.append(("Task", f"{task} of {'pairs of texts' if data['schema']['text_pair'] else 'single texts'}"))
         if labels:
-            found.append(("Labels", f"{len(labels)}: {', '.join(labels[:12])}{' ...' if len(labels) > 12 else ''}"))
+            named = ", ".join(map(distinct, labels[:12]))
+            found.append(("Labels", f"{len(labels)}: {named}{' ...' if len(labels) > 12 else ''}"))
         found.append(("Rows", ", ".join(f"{name} {part['rows']:,}" for name, part in data["splits"].items())))
     if training := files.summary.get("training"):
         early = f", stopped: {training['stop_reason']}" if training["stop_reason"] else ""
@@ -234,6 +235,11 @@ def reproduction(files: RunFiles) -> Section:
     }
 
 
+def option_texts(config: Config) -> dict[str, str]:
+    """Each option's value as a configuration file has it, or `none`."""
+    return {name: "none" if value is None else value_yaml(value) for name, value in plain_options(config).items()}
+
+
 def _changed(config: Config) -> list[tuple[str, str]]:
-    default = flat_options(Config())
-    return [(name, str(value)) for name, value in flat_options(config).items() if value != default[name]]
+    default = option_texts(Config())
+    return [(name, text) for name, text in option_texts(config).items() if text != default[name]]

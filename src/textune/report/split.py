@@ -9,16 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from textune.data.wording import distinct
 from textune.evaluation.metrics import LOSS
 from textune.evaluation.thresholds import threshold_curve
 from textune.problem_types import MULTI_LABEL, REGRESSION
-from textune.report.charts import Chart, printable
+from textune.report.charts import Chart
 from textune.report.figures import (
-    LONGEST_NAME,
     MAX_LABELS,
     confusion_matrix,
     reliability,
     score_histogram,
+    short_name,
     targets_and_predictions,
     threshold_curves,
 )
@@ -46,7 +47,7 @@ def split_section(files: RunFiles, split: str, *, slug: str) -> dict[str, Any]:
     table = files.predictions.get(split)
     if table is not None and "label" in table.column_names:
         charts += score_charts(table, labels, problem_type, name=slug)
-    wrong = [(str(cell["label"]), str(cell["prediction"]), int(cell["rows"])) for cell in confusion]
+    wrong = [(_label(cell["label"]), _label(cell["prediction"]), int(cell["rows"])) for cell in confusion]
     wrong = sorted((cell for cell in wrong if cell[0] != cell[1]), key=lambda cell: -cell[2])
     return {
         "name": split,
@@ -89,7 +90,7 @@ def score_charts(table: pa.Table, labels: Sequence[str], problem_type: str, *, n
         if curve is not None:
             charts.append(threshold_curves(f"thresholds-{name}", curve, label=positive))
         groups = {positive: scores[actual == 1, 1], negative: scores[actual == 0, 1]}
-        title, xlabel = "Scores by true label", f"score of {printable(positive, longest=LONGEST_NAME)}"
+        title, xlabel = "Scores by true label", f"score of {short_name(positive)}"
     else:
         right, confidence = scores.argmax(axis=1) == actual, scores.max(axis=1)
         groups = {"right": confidence[right], "wrong": confidence[~right]}
@@ -101,7 +102,7 @@ def per_label(per_class: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Each label's precision, recall, F1 and number of rows."""
     return [
         {
-            "label": label,
+            "label": distinct(label),
             "rows": int(figures["support"]),
             "figures": [
                 Figure.of(name, {"value": figures[name], "interval": figures.get("intervals", {}).get(name)})
@@ -151,7 +152,7 @@ def _slices(analysis: dict[str, Any]) -> list[dict[str, Any]]:
             whisker = {name: round(100 * place / longest, 1) for name, place in places.items()}
         found.append(
             {
-                "name": f"{part['kind']}: {part['name']}",
+                "name": f"{part['kind']}: {distinct(part['name'])}",
                 "rows": int(part["rows"]),
                 "figure": figure,
                 "mark": ("▲" if value > overall else "▼") if part["differs"] else "",
@@ -180,12 +181,12 @@ def _mistake(mistake: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
         "label": _label(mistake["label"]),
         "prediction": _label(mistake["prediction"]),
         "distance": float(mistake["confidence"] if "confidence" in mistake else mistake["residual"]),
-        "scores": [(name, float(score)) for name, score in scores] if len(labels) > 2 else [],
+        "scores": [(distinct(name), float(score)) for name, score in scores] if len(labels) > 2 else [],
     }
 
 
 def _label(label: Any) -> str:
     """A label, list of labels or number as one text."""
     if isinstance(label, list):
-        return ", ".join(map(str, label)) or "(none)"
-    return f"{label:.4g}" if isinstance(label, float) else str(label)
+        return ", ".join(map(_label, label)) or "(none)"
+    return f"{label:.4g}" if isinstance(label, float) else distinct(str(label))

@@ -44,7 +44,7 @@ class Writer(Protocol):
 
 
 class Tracker(Callback):
-    """Hands what is logged to a tracker. A tracker that fails is given up with a warning: training goes on.
+    """Hands what is logged to a tracker. One that fails now is given up with a warning: training goes on.
 
     Args:
         split: what evaluations are of; None where there are none.
@@ -109,7 +109,8 @@ def open_trackers(
             for tracker in trackers:
                 tracker.close()
             raise UnavailableError(
-                f"{name} cannot be started: {type(error).__name__}: {error}", hint="Leave it out of --tracker to train."
+                f"{name} cannot be started: {type(error).__name__}: {error}",
+                hint="To train without it, leave it out of --tracker; to resume, say --set run.trackers=null.",
             ) from error
         ids[name] = writer.run_id
         trackers.append(Tracker(name, writer, split=split, warn=warn))
