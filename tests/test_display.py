@@ -104,11 +104,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def terminal_for(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def terminal_for(monkeypatch: pytest.MonkeyPatch, *, columns: int = 140) -> Terminal:
     """Puts a terminal in place of standard error; called in the test, since pytest replaces it before each."""
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    for name, value in {"TERM": "xterm-256color", "COLUMNS": "140"}.items():
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": str(columns)}.items():
         monkeypatch.setenv(name, value)
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
@@ -143,6 +143,26 @@ def test_live_bars_and_table(monkeypatch: pytest.MonkeyPatch, state: TrainingSta
     assert f"{figures} best so far" in words
     assert words.count(figures) == 2
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l"), "the cursor is back"
+
+
+def test_the_table_keeps_to_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch, state: TrainingState) -> None:
+    terminal = terminal_for(monkeypatch, columns=80)
+    figures = dict.fromkeys(["accuracy", "f1_macro", "f1_weighted", "matthews_correlation", "loss"], 0.5)
+    record = {"step": 8, "epoch": 1.0, **figures, "best": True}
+    display = LiveDisplay()
+    display.on_evaluate(state, record)
+    display._console.width = 120
+    display.on_evaluate(state, record)
+    display.on_evaluate(state, {**record, "best": False})
+    narrow = "  epoch     step  accuracy  f1_macro  f1_weighted"
+    row = "   1.00        8    0.5000    0.5000       0.5000"
+    assert visible(terminal).splitlines() == [
+        f"{narrow}      loss",
+        f"{row}    0.5000  best so far",
+        f"{narrow}  matthews_correlation      loss",
+        f"{row}                0.5000    0.5000  best so far",
+        f"{row}                0.5000    0.5000",
+    ]
 
 
 def test_live_progress_without_a_total(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from textune.data.wording import counted
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Columns of the evaluation table: the task's first metrics, not all of them.
 MAX_METRICS = 4
+BEST = "  best so far"
 
 
 class Display(Callback):
@@ -99,7 +100,7 @@ class LiveDisplay(Display):
         self._console = Console(file=cast(IO[str], Unfailing(sys.stderr)), highlight=False, emoji=False)
         self._progress: Progress | None = None
         self._training: TaskID | None = None
-        self._table_begun = False
+        self._table_head = ""
 
     def note(self, text: str) -> None:
         self._console.print(text, style="dim", markup=False)
@@ -131,14 +132,15 @@ class LiveDisplay(Display):
 
     def on_evaluate(self, state: TrainingState, record: Record) -> None:
         names = shown_metrics(record)
-        widths = [max(len(name), 8) for name in names]
-        if not self._table_begun:
-            heads = "  ".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
-            self._console.print(f"{'epoch':>7}  {'step':>7}  {heads}", style="bold", markup=False)
-            self._table_begun = True
-        cells = "  ".join(f"{_figure(record[name]):>{width}}" for name, width in zip(names, widths, strict=True))
-        best = "  best so far" if record["best"] else ""
-        self._console.print(f"{record['epoch']:7.2f}  {state.step:7d}  {cells}{best}", markup=False)
+        while len(names) > 2 and len(_table_row("epoch", "step", names) + BEST) > self._console.width:
+            del names[-2]
+        head = _table_row("epoch", "step", names)
+        if head != self._table_head:  # the first row, or the terminal has become narrower or wider
+            self._console.print(head, style="bold", markup=False)
+            self._table_head = head
+        cells = [f"{_figure(record[name]):>{len(name)}}" for name in names]
+        row = _table_row(f"{record['epoch']:.2f}", str(state.step), cells)
+        self._console.print(f"{row}{BEST if record['best'] else ''}", markup=False)
 
     def on_train_end(self, state: TrainingState) -> None:
         self._remove_training()
@@ -181,6 +183,10 @@ def shown_metrics(record: dict[str, Any]) -> list[str]:
     """The names of the metrics in an evaluation record that a table has room for: the first ones and the loss."""
     names = [name for name in record if name not in {"step", "epoch", "split", "best", "loss"}]
     return [*names[:MAX_METRICS], "loss"]
+
+
+def _table_row(epoch: str, step: str, cells: Sequence[str]) -> str:
+    return "  ".join([f"{epoch:>7}", f"{step:>7}", *(f"{cell:>8}" for cell in cells)])
 
 
 def _loss(record: Record) -> str:

@@ -41,7 +41,7 @@ GOOD = "train --data good.csv --model tiny"
 CASES = [
     Case("missing file", f"{TRAIN} god.csv", 66, ("There is no file 'god.csv'", "Did you mean 'good.csv'?")),
     Case("missing folder", f"{TRAIN} none/good.csv", 66, ("there is no folder 'none'",)),
-    Case("unknown format", f"{TRAIN} reviews.xls", 65, ("reviews.xls", ".csv, .tsv")),
+    Case("unknown format", f"{TRAIN} reviews.xls", 65, ("reviews.xls", ".csv, .tsv", "CSV UTF-8")),
     Case("empty file", f"{TRAIN} empty.csv", 65, ("empty.csv", "found an empty file")),
     Case("header only", f"{TRAIN} header.csv", 65, ("found a header line (text, label) but no rows after it",)),
     Case("no such column", f"{TRAIN} good.csv --text txt", 2, ("'txt'", "Did you mean 'text'?")),
@@ -134,7 +134,7 @@ CASES = [
         65,
         ("'mine' is neither a run of textune",),
     ),
-    Case("run not finished", "predict unfinished good.csv -o labelled.csv", 65, ("training has not finished",)),
+    Case("run not finished", "predict unfinished good.csv -o labelled.csv", 66, ("training has not finished",)),
     Case(
         "missing run", "predict ./rum good.csv -o labelled.csv", 66, ("no run or model './rum'", "Did you mean 'run'?")
     ),

@@ -44,6 +44,7 @@ def test_inspect(textune: Textune, data: Path, tiny_checkpoint: Path) -> None:
     assert any("1 of 65 train rows (1.5 %) is nearly equal to an earlier row" in line for line in lines)
     assert "found       2 errors" in done.out
     assert re.search(r"not found   2\d of \d\d kinds of defects looked for\n", done.out)
+    assert "rows        counted from 1, without a header line\n" in done.out
     assert "train" in lines[3] and "65" in lines[3] and "'negative' 32, 'positive' 33" in lines[3]
     assert "tokenising train: 65 rows" in done.err
 
@@ -171,6 +172,19 @@ def test_label_errors_need_classes(textune: Textune, tmp_path: Path, tiny_checkp
     done = textune("inspect", path, "--model", tiny_checkpoint, "--label-errors", "--quiet")
     assert done.code == 2
     assert "--label-errors: expected rows with one label each" in done.err
+
+
+def test_a_terminal_shows_the_lines_of_a_finding_below_one_another(
+    textune: Textune, data: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TERM": "xterm", "FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": "60"}.items():
+        monkeypatch.setenv(name, value)
+    done = textune("inspect", data, "--model", tiny_checkpoint, "--quiet")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.out).splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith("error"))
+    findings = lines[first : lines.index("", first)]
+    assert all(line.startswith(("error   ", "warning ", "note    ", " " * 8)) for line in findings)
+    assert max(map(len, findings)) <= 60
 
 
 def test_nothing_from_the_data_acts_on_the_terminal(textune: Textune, tmp_path: Path, tiny_checkpoint: Path) -> None:

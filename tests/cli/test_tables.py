@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
-from textune.cli.tables import print_run, print_scores
+from textune.cli.tables import print_run, print_scores, print_table
 from textune.run import Run
 
 FIGURES = {"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 1234}
@@ -97,6 +99,25 @@ def test_intervals(capsys: pytest.CaptureFixture[str]) -> None:
 def test_label_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
     print_scores({"test": {**scores(accuracy=0.5), "per_class": {name: FIGURES}}})
     assert [name, "50.0", "100.0", "66.7", "1,234"] in printed(capsys)
+
+
+def test_labels_that_look_alike_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    print_scores({"test": {**scores(accuracy=0.5), "per_class": {" yes": FIGURES, "yes": FIGURES}}})
+    lines = printed(capsys)
+    assert ["'", "yes'", "50.0", "100.0", "66.7", "1,234"] in lines
+    assert ["yes", "50.0", "100.0", "66.7", "1,234"] in lines
+
+
+def test_a_narrow_terminal_breaks_no_head_within_a_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TERM": "xterm", "FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    heads = ["accuracy %", "f1_macro %", "f1_weighted %", "matthews_correlation %"]
+    print_table(["검증, 1,234 rows", *heads], [["95 % interval of the mean", *["81.6 to 88.5"] * 4]])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert {word for head in heads for word in head.split()} < set(text.split())
+    assert max(map(cell_len, text.splitlines())) <= 80
 
 
 def test_run(capsys: pytest.CaptureFixture[str], text_run: Run) -> None:

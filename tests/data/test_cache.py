@@ -115,8 +115,14 @@ def test_workspaces_of_killed_processes_are_removed(tmp_path: Path, monkeypatch:
     assert set((tmp_path / "rows").iterdir()) == {new, file}
 
 
-def test_a_cache_that_cannot_be_made_says_how_to_choose_another(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_made_says_how_to_choose_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError) as caught:
         make_folder_once(tmp_path / "file" / "tokens" / "x", fill)
+    assert caught.value.hint == "Set TEXTUNE_CACHE to a folder that can be written."
+    monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError) as caught, workspace():
+        pass
     assert caught.value.hint == "Set TEXTUNE_CACHE to a folder that can be written."

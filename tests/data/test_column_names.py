@@ -60,7 +60,11 @@ def test_nothing_found_lists_the_columns() -> None:
     found = find_columns(["a", "b"])
 
     assert found.problems == [
-        "No column has a name by which it is known to be the text. The columns are 'a', 'b'. Name it with --text.",
+        (
+            "No column has a name by which it is known to be the text. The columns are 'a', 'b'. Name it with --text. "
+            "Or are these the values of the first row? "
+            "The first line of a CSV or TSV file must hold the names of the columns, such as text,label."
+        ),
         (
             "No column has a name by which it is known to be the label. The columns left are 'a', 'b'. "
             "Name it with --label."
@@ -74,7 +78,7 @@ def test_a_sentence_for_a_column_name_says_that_the_header_is_missing() -> None:
         (first, *_) = find_columns(columns, **options).problems
         assert first.endswith(
             "'이 영화 정말 재미있어요' looks like a text: is the header line missing? "
-            "The first line must hold the names of the columns, such as text,label."
+            "The first line of a CSV or TSV file must hold the names of the columns, such as text,label."
         )
     assert "header" not in " ".join(find_columns(["note", "date of review"]).problems)
 
@@ -134,8 +138,9 @@ def test_ids_are_taken_in_the_order_of_preference() -> None:
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_korean_names_are_known(form: Literal["NFC", "NFD"]) -> None:
-    for text in ("문장", "리뷰", "텍스트", "본문", "내용"):
-        for label in ("레이블", "라벨", "감정", "분류"):
-            names = [unicodedata.normalize(form, name) for name in (text, label)]
-            found = find_columns(["번호", *names])
-            assert ([found.text, found.label], found.problems) == (names, [])
+    for text in ("문장", "리뷰", "텍스트", "본문", "내용", "댓글", "의견"):
+        for label in ("레이블", "라벨", "감정", "분류", "점수", "평점", "별점"):
+            names = [unicodedata.normalize(form, name) for name in ("번호", text, label)]
+            found = find_columns(names, number_columns=names[2:])
+            assert ([found.id, found.text, found.label], found.problems) == (names, [])
+    assert find_columns(["내용", "점수"]).label is None

@@ -174,7 +174,8 @@ def test_a_line_over_eight_mebibytes(tmp_path: Path) -> None:
         ("\n\n", "found an empty file"),
         ("text,label\n", "found a header line (text, label) but no rows"),
         ("text,text\na,b\n", "column name 'text' is there twice"),
-        ("text,,label\na,b,c\n", "column 2 has no name"),
+        ("text,,label\na,b,c\n", "line 1: column 2 has no name in the header.\nGive it a name"),
+        (",,\n,,\n", "line 1: column 1 has no name in the header"),
         ("text,label\ra,1\r", "line 1: a carriage return outside quotes"),
         ("text,label\nbad\n", "expected 2 fields (text, label), found 1"),
     ],
@@ -192,6 +193,36 @@ def test_a_header_that_cannot_be_read_is_never_dropped(tmp_path: Path) -> None:
 
 def test_pandas_index_column_gets_a_name(tmp_path: Path) -> None:
     assert rows_of(written(tmp_path / "data.csv", ",text\n0,a\n")) == [{"column_1": "0", "text": "a"}]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_columns_without_a_name_at_the_end_are_left_out(tmp_path: Path, ending: str) -> None:
+    contents = "내용,분류,, \r\n좋아요,긍정,,\r\n싫어요,부정, ,\r\n그저,중립\r\n"
+    path = written(tmp_path / f"data{ending}", contents.replace(",", "\t" if ending == ".tsv" else ","))
+
+    assert [list(row.values()) for row in rows_of(path)] == [["좋아요", "긍정"], ["싫어요", "부정"], ["그저", "중립"]]
+    assert read_batches(path).column_names == ("내용", "분류")
+
+
+def test_something_in_a_column_without_a_name_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "data.csv", "text,label,,\na,1,,\nb,2,,memo\nc,3,,,\nd\ne,5,,\nf,6,,\n")
+
+    message = message_of(path)
+    assert "line 3: found 'memo' in column 4, which has no name in the header" in message
+    assert "line 4: expected 2 fields (text, label), found 5" in message
+    assert "line 5: expected 2 fields (text, label), found 1" in message
+    reader = read_batches(path, drop_bad_rows=True)
+    assert [row["text"] for table in reader for row in table.to_pylist()] == ["a", "e", "f"]
+    assert reader.dropped == {"something in a column without a name": 1, "wrong number of fields": 2}
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04\x14\0", b"\xd0\xcf\x11\xe0\xa1\xb1"])
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".json", ".jsonl"])
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_renamed_workbook_is_known(tmp_path: Path, start: bytes, ending: str, drop: bool) -> None:
+    message = message_of(written(tmp_path / f"data{ending}", start + b"\0\n\0" * 9), drop_bad_rows=drop)
+    assert "line 1: an Excel workbook or a zip archive" in message or "row 1: an Excel workbook" in message
+    assert 'Save the workbook in Excel as "CSV UTF-8".' in message
 
 
 def test_everything_dropped_is_an_error(tmp_path: Path) -> None:
@@ -474,9 +505,20 @@ def test_missing_files_and_near_names(tmp_path: Path) -> None:
         read_batches("/dev/null")
 
 
-@pytest.mark.parametrize("name", ["data", "data.xlsx", "data.gz", "data.csv.zip"])
-def test_unknown_endings_list_the_known(tmp_path: Path, name: str) -> None:
-    assert "ends in .csv, .tsv, .txt (tab-separated), .json" in message_of(written(tmp_path / name, "x"))
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("data", "Rename the file"),
+        ("data.gz", "Rename the file"),
+        ("data.csv.zip", "Rename the file"),
+        ("data.XLSX", 'in Excel as "CSV UTF-8"'),
+        ("data.xls", 'in Excel as "CSV UTF-8"'),
+    ],
+)
+def test_unknown_endings_list_the_known(tmp_path: Path, name: str, advice: str) -> None:
+    message = message_of(written(tmp_path / name, "x"))
+    assert "ends in .csv, .tsv, .txt (tab-separated), .json" in message
+    assert advice in message
 
 
 KOREAN = "문장,감정\n이 영화 정말 재미있어요,긍정\n시간이 아까웠습니다,부정\n"

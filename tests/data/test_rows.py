@@ -88,7 +88,7 @@ def test_all_faults_of_all_splits_are_told_at_once() -> None:
     )
 
     assert message_of(source, PAIRS) == (
-        "Some rows cannot be used:\n"
+        "Some rows cannot be used (rows are counted from 1, without a header line):\n"
         "train, rows 2, 4: column 'text': the text is empty (null or blank)\n"
         "train, row 3: column 'other': the text is empty (null or blank)\n"
         "train, row 3: column 'label': the label is empty (null, blank, NaN or -1)\n"

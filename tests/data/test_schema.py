@@ -217,6 +217,16 @@ def test_spellings_that_differ_in_case_or_blanks_are_warned_of_and_kept() -> Non
     )
 
 
+@pytest.mark.parametrize("labels", [["긍정", "부정", "긍정"], ["3.5", "1.25", "4"]])
+def test_a_label_column_named_like_a_label_is_doubted(labels: list[str]) -> None:
+    splits = DatasetDict(train=Dataset.from_dict({"좋은 제품": ["가", "나", "다"], labels[0]: labels}))
+
+    notes = resolve_schema(splits, text="좋은 제품", label=labels[0]).notes
+    doubt = f"warning: column '{labels[0]}' holds its own name as a label: is the header line missing"
+    assert [note.startswith(doubt) for note in notes if "header" in note] == [True]
+    assert not any("header" in note for note in resolve(labels).notes)
+
+
 def test_a_column_of_many_words_is_doubted() -> None:
     schema = resolve([f"sentence {row} of many" for row in range(30)])
 

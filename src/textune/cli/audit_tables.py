@@ -13,7 +13,9 @@ from textune.errors import first_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
+INDENT = " " * 8
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -28,17 +30,30 @@ def print_audit(audit: Audit, *, limit: int) -> None:
     _print_splits(console, audit.splits)
     for finding in audit.findings:
         # Text: nothing from the data is read as markup.
-        console.print(Text.assemble((f"{finding.severity:<8}", STYLES[finding.severity]), finding.message))
+        severity = (finding.severity.ljust(len(INDENT)), STYLES[finding.severity])
+        console.print(Text.assemble(severity, _indented(finding.message, console)), soft_wrap=True)
         for line in _lines(finding, limit=limit):
-            console.print(Text(f"        {line}"), style="dim", soft_wrap=True)
+            console.print(Text.assemble(INDENT, _indented(line, console)), style="dim", soft_wrap=True)
     clean = set(audit.checked) - {finding.kind for finding in audit.findings}
     counts = ", ".join(
         counted(sum(finding.severity == severity for finding in audit.findings), severity) for severity in STYLES
     )
     console.print(Text(f"\nfound       {counts}"))
     console.print(Text(f"not found   {len(clean)} of {counted(len(audit.checked), 'kind')} of defects looked for"))
+    if any(len(finding.rows) for finding in audit.findings):
+        console.print(Text("rows        counted from 1, without a header line"))
     read = counted(audit.num_rows, "row")
     console.print(Text(f"time        {audit.seconds:.1f} s for {read}, reading and tokenising not counted"))
+
+
+def _indented(text: str, console: Console) -> Text:
+    """A text that begins after `INDENT`, with its further lines below its first one; in a pipe it is one line."""
+    from rich.text import Text
+
+    if not console.is_terminal:
+        return Text(text)
+    lines = Text(text).wrap(console, console.width - len(INDENT))
+    return Text(f"\n{INDENT}").join(lines)
 
 
 def _print_splits(console: Console, splits: Mapping[str, Mapping[str, Any]]) -> None:

@@ -44,7 +44,8 @@ def inspect(
 
     DATA is what `textune train --data` takes. Finds equal and nearly equal rows, within a split and across splits;
     equal texts with different labels; empty, very long and truncated rows; odd characters; and what is unusual about
-    the labels. Rows are counted from 1, as in every message of textune.
+    the labels. Rows are counted from 1 without the header line, as in every message of textune: row 34 is row 35 in
+    Excel.
 
     \b
     textune inspect reviews.csv

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textune.data.wording import distinct
 from textune.evaluation.captions import captions
 from textune.evaluation.units import title, value_text
 from textune.run import Run
@@ -49,7 +50,7 @@ def print_scores(splits: Mapping[str, Mapping[str, Any]]) -> None:
         print_table(
             [f"label ({last})", *map(title, columns), "rows"],
             [
-                [name, *(_class_text(figures, column) for column in columns), f"{figures['support']:,}"]
+                [distinct(name), *(_class_text(figures, column) for column in columns), f"{figures['support']:,}"]
                 for name, figures in shown
             ],
         )
@@ -93,11 +94,23 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPE_WIDTH)
     table = Table(box=box.SIMPLE_HEAD)
-    for number, name in enumerate(names):
-        table.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold")
+    for number, (name, width) in enumerate(zip(names, _widths(names, rows, room=console.width), strict=True)):
+        table.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold", width=width)
     for row in rows:
         table.add_row(*map(Text, row))  # not read as markup or as names of emoji
     console.print(table)
+
+
+def _widths(names: Sequence[str], rows: Sequence[Sequence[str]], *, room: int) -> list[int]:
+    """Column widths: the widest gives way first where all do not fit, and none breaks a word of its head."""
+    from rich.cells import cell_len
+
+    room -= 3 * len(names) + 1  # what stands around the columns
+    widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    least = [max(map(cell_len, name.split()), default=0) for name in names]
+    while sum(widths) > room and (wide := [at for at in range(len(names)) if widths[at] > least[at]]):
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def metric_text(name: str, entry: Mapping[str, Any] | None) -> str:

@@ -49,6 +49,8 @@ TEXT_NAMES = (
     "텍스트",
     "본문",
     "내용",
+    "댓글",
+    "의견",
 )
 CERTAIN_LABEL_NAMES = ("label", "labels", "레이블", "라벨")
 """A column of this name is the label whatever else there is."""
@@ -65,12 +67,13 @@ LABEL_NAMES = (
     "감정",
     "분류",
 )
-NUMBER_LABEL_NAMES = ("score", "rating", "stars")
+NUMBER_LABEL_NAMES = ("score", "rating", "stars", "점수", "평점", "별점")
 """Label columns only where they hold numbers: a "score" of words could be anything."""
-ID_NAMES = ("id", "guid", "idx", "index")
+ID_NAMES = ("id", "guid", "idx", "index", "번호")
 """In the order of preference; more than one of them is no doubt worth stopping for."""
 SENTENCE_WORDS = 4
 """A column name of so many words is more likely a text."""
+HEADER_ADVICE = "The first line of a CSV or TSV file must hold the names of the columns, such as text,label."
 
 
 @dataclass
@@ -151,10 +154,7 @@ def _missing_header(columns: Sequence[str]) -> str:
     text = next((name for name in columns if len(name.split()) >= SENTENCE_WORDS), None)
     if text is None:
         return ""
-    return (
-        f" {quoted(text)} looks like a text: is the header line missing? "
-        "The first line must hold the names of the columns, such as text,label."
-    )
+    return f" {quoted(text)} looks like a text: is the header line missing? {HEADER_ADVICE}"
 
 
 def _find_texts(found: FoundColumns, candidates: Sequence[str], columns: Sequence[str]) -> None:
@@ -172,9 +172,10 @@ def _find_texts(found: FoundColumns, candidates: Sequence[str], columns: Sequenc
         in_pairs = {name for pair in pairs for name in pair}
         singles = [name for name in _named(TEXT_NAMES, candidates) if name not in in_pairs]
     if len(pairs) + len(singles) == 0:
+        header = _missing_header(columns) or f" Or are these the values of the first row? {HEADER_ADVICE}"
         found.problems.append(
             "No column has a name by which it is known to be the text. "
-            f"The columns are {listed(columns, shown=30)}. Name it with --text.{_missing_header(columns)}"
+            f"The columns are {listed(columns, shown=30)}. Name it with --text.{header}"
         )
     elif len(pairs) + len(singles) > 1:
         choices = [f"{first!r} with {second!r}" for first, second in pairs] + [repr(name) for name in singles]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from textune.data.encodings import UTF_8
 from textune.data.lines import BadRows, read_lines
+from textune.data.wording import quoted
 from textune.errors import ConfigError, DataError
 from textune.limits import MAX_RECORD_BYTES, require_few_columns
 
@@ -109,9 +110,12 @@ class _PushBack:
 def read_header(rows: Iterator[Row], bad: BadRows) -> list[str]:
     """Takes the first row as column names. An empty first name, as pandas writes for its index, becomes "column_1".
 
+    Columns without a name at the end, as Excel writes them where cells were once in use, are "": `rows_of_width` leaves
+    them out.
+
     Raises:
         DataError: the file is empty, its first line cannot be read (and cannot be dropped: the next line is no header),
-            there are too many names, or one is empty or there twice.
+            there are too many names, none at all, or one is there twice or empty before another.
     """
     path = bad.path
     number, names = next(rows, (0, []))
@@ -130,27 +134,38 @@ def read_header(rows: Iterator[Row], bad: BadRows) -> list[str]:
             f"{path}: line {number}: found a carriage return inside the header line.",
             hint="Save the file with line feeds (Unix) or CR LF (Windows) as line ends.",
         )
-    if not names[0] and len(names) > 1:
+    names = [name if name.strip() else "" for name in names]
+    num_named = max((position for position, name in enumerate(names, start=1) if name), default=0)
+    if not names[0] and num_named > 1:
         names = ["column_1", *names[1:]]
-    for position, name in enumerate(names, start=1):
-        if not name.strip():
-            raise DataError(f"{path}: line {number}: column {position} has no name in the header.")
-    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if "" in names[:num_named] or num_named == 0:
+        raise DataError(
+            f"{path}: line {number}: column {names.index('') + 1} has no name in the header.",
+            hint="Give it a name in the header line, or delete the column.",
+        )
+    repeated = [name for name, times in Counter(names[:num_named]).items() if times > 1]
     if repeated:
         raise DataError(f"{path}: line {number}: column name {repeated[0]!r} is there twice in the header.")
     return names
 
 
 def rows_of_width(rows: Iterator[Row], names: Sequence[str], bad: BadRows) -> Iterator[Row]:
-    """Yields the rows that have one field for each name; others go to `bad`."""
-    width = len(names)
+    """Yields the rows that have one field for each name, without the empty fields of columns that have none; others
+    go to `bad`, and so does a row with something in a column without a name."""
+    width = sum(map(bool, names))
     for number, fields in rows:
-        if len(fields) == width:
+        if len(fields) == width:  # also where Excel has left out the delimiters at the end
             yield number, fields
-        else:
-            listed = ", ".join(names) if width <= 12 else f"{', '.join(names[:12])}, ..."
+        elif not width < len(fields) <= len(names):
+            listed = ", ".join(names[:width]) if width <= 12 else f"{', '.join(names[:12])}, ..."
             expected = f"{width} field{'s' if width > 1 else ''} ({listed})"
             bad.add(number, "wrong number of fields", f"expected {expected}, found {len(fields)}")
+        elif any(beyond := [field.strip() for field in fields[width:]]):
+            position = next(position for position, field in enumerate(beyond, start=width) if field)
+            found = f"found {quoted(fields[position])} in column {position + 1}, which has no name in the header"
+            bad.add(number, "something in a column without a name", found)
+        else:
+            yield number, fields[:width]
 
 
 def csv_line(fields: Iterable[object]) -> str:

@@ -18,12 +18,15 @@ from textune.data.wording import counted
 from textune.errors import DataError, InputNotFoundError, UnavailableError
 from textune.limits import BATCH_BYTES, MAX_RECORD_BYTES
 
+WORKBOOK_HINT = 'Save the workbook in Excel as "CSV UTF-8".'
+
 RowT = TypeVar("RowT")
 
 _SHOWN = 20
 _LOOK_AHEAD = 100_000
 _BUFFER_BYTES = 2**20
 _SAMPLE_BYTES = 2**16
+_WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # a zip archive as .xlsx is, and .xls
 _READ_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -240,9 +243,12 @@ def read_lines(path: Path, bad: BadRows) -> Iterator[tuple[int, str]]:
 
 
 def without_byte_order_mark(line: bytes, bad: BadRows) -> bytes:
-    """Returns the first line or piece of a file without the UTF-8 mark; UTF-16 is a DataError that says so."""
+    """Returns the first line or piece of a file without the UTF-8 mark; UTF-16 and an Excel workbook are a DataError
+    that says so."""
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         bad.fail(1, "UTF-16 text; expected UTF-8", hint="Read it with --encoding utf-16, or save the file as UTF-8.")
+    if line.startswith(_WORKBOOK_STARTS):
+        bad.fail(1, "an Excel workbook or a zip archive; expected text", hint=WORKBOOK_HINT)
     return line.removeprefix(b"\xef\xbb\xbf")
 
 

@@ -12,7 +12,7 @@ from textune.data.columns import typed_tables
 from textune.data.delimited import check_delimiter, read_header, read_rows, rows_of_width, sniff_delimiter
 from textune.data.encodings import UTF_8, check_encoding
 from textune.data.json_rows import read_json_document, read_json_lines
-from textune.data.lines import COMPRESSIONS, BadRows, batches_of
+from textune.data.lines import COMPRESSIONS, WORKBOOK_HINT, BadRows, batches_of
 from textune.data.wording import counted
 from textune.errors import ConfigError, DataError, InputNotFoundError, did_you_mean
 from textune.files import user_path
@@ -29,7 +29,8 @@ FORMATS = {
 }
 """File name endings and the formats they stand for."""
 
-_READABLE = ".csv, .tsv, .txt (tab-separated), .json, .jsonl, .ndjson (also with .gz, .bz2 or .xz) and .parquet"
+_READABLE = ".csv, .tsv, .txt (tab-separated), .json, .jsonl, .ndjson (also with .gz, .bz2 or .xz) or .parquet"
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb")
 
 
 class Reader:
@@ -164,10 +165,10 @@ def format_of(path: Path) -> str:
             )
     kind = FORMATS.get(suffixes[-1]) if suffixes else None
     if kind is None:
-        raise DataError(
-            f"{path}: expected a file name that ends in {_READABLE}.",
-            hint="Rename the file if it holds one of these formats, or convert it.",
-        )
+        hint = "Rename the file if it holds one of these formats, or convert it."
+        if path.suffix.lower() in _WORKBOOKS:
+            hint = WORKBOOK_HINT
+        raise DataError(f"{path}: expected a file name that ends in {_READABLE}.", hint=hint)
     return kind
 
 
@@ -194,8 +195,9 @@ def _delimited_tables(
     if delimiter is None:
         delimiter = sniff_delimiter(path, encoding=bad.encoding) if quotes else "\t"
     rows = read_rows(path, delimiter=check_delimiter(delimiter), quotes=quotes, bad=bad)
-    names = read_header(rows, bad)
-    sized = ((number, fields, sum(map(len, fields))) for number, fields in rows_of_width(rows, names, bad))
+    header = read_header(rows, bad)
+    sized = ((number, fields, sum(map(len, fields))) for number, fields in rows_of_width(rows, header, bad))
+    names = [name for name in header if name]
     schema = pa.schema([(name, pa.string()) for name in names])
     found = False
     for batch in batches_of(sized, batch_rows, bad):

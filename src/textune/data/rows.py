@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_WRONG_LABELS_NAMED = 10
+_UNUSABLE = "Some rows cannot be used (rows are counted from 1, without a header line):"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def to_rows(
         typed[name] = _store(batches, path=None if folder is None else folder / f"{name}.arrow")
     if bad.findings and not drop_bad_rows:
         raise DataError(
-            f"Some rows cannot be used:\n{bad.message(label_names=schema.label_names)}",
+            f"{_UNUSABLE}\n{bad.message(label_names=schema.label_names)}",
             hint="Correct these rows, or leave them out with --drop-bad-rows.",
         )
     dropped_rows = {
@@ -189,7 +190,7 @@ def texts_of(
         bad.add("", _text_finding(name), np.flatnonzero(_is_blank(text)) + first_row)
         texts.append(text)
     if bad.findings:
-        raise DataError(f"Some rows cannot be used:\n{bad.message()}", hint="Give every row a text.")
+        raise DataError(f"{_UNUSABLE}\n{bad.message()}", hint="Give every row a text.")
     return texts[0].to_pylist(), texts[1].to_pylist() if len(texts) > 1 else None
 
 

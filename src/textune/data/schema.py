@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from textune.data.column_names import FoundColumns, arrow_batches, arrow_type, find_columns
+from textune.data.column_names import HEADER_ADVICE, FoundColumns, arrow_batches, arrow_type, find_columns
 from textune.data.labels import (
     UNLABELLED,
     LabelScan,
@@ -168,7 +168,7 @@ def resolve_schema(
         problem_type=problem_type,
         label_names=names,
         label_separator=label_separator,
-        notes=(*notes, *_label_notes(scan, names), *(_misread(names) if is_plain_text else ())),
+        notes=(*notes, *_label_notes(scan, names, column=found.label), *(_misread(names) if is_plain_text else ())),
     )
 
 
@@ -336,13 +336,17 @@ def _require_variety(scan: LabelScan, names: tuple[str, ...], *, column: str, pr
         )
 
 
-def _label_notes(scan: LabelScan, names: tuple[str, ...]) -> list[str]:
+def _label_notes(scan: LabelScan, names: tuple[str, ...], *, column: str) -> list[str]:
     """Says what is odd about the labels of the training split."""
+    header = []
+    if column in scan.counts:
+        doubt = f"column {column!r} holds its own name as a label: is the header line missing, or there twice?"
+        header.append(f"warning: {doubt} {HEADER_ADVICE}")
     if not names:
-        return []
+        return header
     by_position = scan.stands_for_positions(names)
     rows = {name: scan.counts[str(position) if by_position else name] for position, name in enumerate(names)}
-    notes = [f"labels: {listed(names)}"]
+    notes = [*header, f"labels: {listed(names)}"]
     absent = [name for name in names if rows[name] == 0]
     if absent:
         notes.append(f"labels without a training row: {listed(absent)}")
