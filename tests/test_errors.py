@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import textune
 from textune import errors
-from textune.errors import ConfigError, DataError, TextuneError, did_you_mean, first_rows
+from textune.errors import ConfigError, DataError, TextuneError, did_you_mean, first_rows, nearest
 
 EXIT_CODES = {
     "TextuneError": 1,
@@ -84,6 +84,27 @@ def test_a_configuration_error_keeps_its_problems_apart() -> None:
 )
 def test_near_names_are_suggested(name: str, answer: str) -> None:
     assert did_you_mean(name, ["label", "sentence"]) == answer
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "meant"),
+    [
+        ("god.csv", ["a.csv", "good.csv"], "good.csv"),
+        ("none.csv", ["b.csv"], None),
+        ("a.csv", ["b.csv"], None),
+        ("reviews.cvs", ["a.csv", "reviews.csv"], "reviews.csv"),
+        ("data.json", ["a.json", "data.jsonl"], "data.jsonl"),
+        ("reviews", ["reviews.csv"], "reviews.csv"),
+        ("nothing", ["encoding", "patience"], None),
+        ("eval_f1", ["eval_loss", "eval_accuracy"], None),
+        ("num_epochs", ["num_train_epochs"], "num_train_epochs"),
+        ("ret", ["rte", "sst2"], "rte"),
+        ("mrpc", ["glue/mrpc"], "glue/mrpc"),
+        ("a" * 201, ["a" * 200], None),
+    ],
+)
+def test_what_is_near_is_no_suffix_or_beginning_in_common(name: str, known: list[str], meant: str | None) -> None:
+    assert nearest(name, known) == meant
 
 
 def test_rows_are_named_and_cut_short() -> None:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from textune.errors import DataError, InputNotFoundError, OutputError, StorageError, TextuneError
 from textune.files import (
@@ -58,6 +60,21 @@ def test_each_attempt_at_a_folder_has_its_own_place(tmp_path: Path) -> None:
             (other / "state.json").write_text("whole")
         (one / "state.json").write_text("late")
         assert (tmp_path / "step-1" / "state.json").read_text() == "whole"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_all_files_of_a_folder_have_the_rights_that_the_umask_leaves(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with replacing_folder(tmp_path / "model") as temporary:
+            save_file({"weight": np.zeros(2)}, temporary / "model.safetensors")  # for its owner alone
+            (temporary / "config.json").touch()
+            (temporary / "run.sh").touch(0o777)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
+    usual = 0o666 & ~umask
+    assert modes == {"model.safetensors": usual, "config.json": usual, "run.sh": 0o777 & ~umask}
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()], ids=["error", "interruption"])

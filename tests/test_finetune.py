@@ -19,7 +19,7 @@ from trained import QUICK, multi_label_rows, pair_rows, regression_rows
 from faults.material import write_json_lines
 from textune.config import Config, RunConfig, TrainingConfig
 from textune.display import Display
-from textune.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
+from textune.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError, UnavailableError
 from textune.evaluating import evaluate
 from textune.finetune import train
 from textune.options import resolve_options
@@ -407,6 +407,41 @@ def test_a_tracker_gets_the_figures_of_metrics_jsonl(quickly: Any, tiny_csv: Pat
     (final,) = events.Scalars("final/validation/accuracy")
     assert final.value == pytest.approx(run.summary["validation"]["accuracy"]["value"])
     assert quickly(tiny_csv, overwrite=True).path == run.path  # what trackers left is the run's own
+
+
+@pytest.fixture
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow is installed and cannot be started."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError("no server")
+
+    monkeypatch.setattr("textune.finetune.require_installed", lambda names: None)
+    monkeypatch.setattr("textune.report.trackers.require_installed", lambda names: None)
+    monkeypatch.setattr("textune.report.trackers._OPEN", {"mlflow": fail})
+
+
+@pytest.mark.usefixtures("no_server")
+@pytest.mark.parametrize("several", [{}, {"seeds": 2}], ids=["one run", "two seeds"])
+def test_a_tracker_that_cannot_be_started_leaves_the_folder_free(
+    quickly: Any, tiny_csv: Path, tmp_path: Path, several: dict[str, int]
+) -> None:
+    output = str(tmp_path / "new")
+    with pytest.raises(UnavailableError, match="mlflow cannot be started: OSError: no server"):
+        quickly(tiny_csv, output=output, tracker="mlflow", **several)
+    assert not list(Path(output).iterdir())
+    assert quickly(tiny_csv, output=output, **several).is_finished
+
+
+@pytest.mark.usefixtures("no_server")
+def test_a_run_goes_on_without_a_tracker_that_cannot_be_started(quickly: Any, tiny_csv: Path) -> None:
+    run = quickly(tiny_csv)
+    (run.path / "summary.json").unlink()
+    with pytest.raises(UnavailableError, match="mlflow cannot be started") as caught:
+        train(resume=run, tracker="mlflow", display=Display())
+    assert str(caught.value.hint).endswith("to resume, say --set run.trackers=null.")
+    assert list(run.checkpoints_path.iterdir())
+    assert train(resume=run, settings={"run.trackers": None}, display=Display()).is_finished
 
 
 @pytest.mark.parametrize(("fraction", "rows"), [(0.1, 6), (0.4, 26)])

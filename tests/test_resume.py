@@ -208,6 +208,26 @@ def test_a_finished_run_says_so(begin: Begin) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 
+def test_a_finished_run_has_other_data_refused(begin: Begin, tiny_csv: Path, tmp_path: Path) -> None:
+    run = begin("run")
+    before = stored_files(run.path)
+    with pytest.raises(InputNotFoundError, match=r"There is no file '.*gone\.csv'"):
+        train(str(tmp_path / "gone.csv"), resume=run, display=Display())
+    other = tmp_path / "other.csv"
+    other.write_text(tiny_csv.read_text().replace("film", "movie", 1) + "more words,good\n")
+    with pytest.raises(CheckpointError, match="cannot go on as it began"):
+        train(str(other), resume=run, display=Display())
+    assert stored_files(run.path) == before
+    shutil.copy(tiny_csv, tmp_path / "moved.csv")
+    again = train(str(tmp_path / "moved.csv"), resume=run, display=Display())
+    assert again.is_finished
+    assert (run.model_path / "model.safetensors").read_bytes() == before["model/model.safetensors"]
+
+
+def stored_files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_killed_before_the_report(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("textune.results.write_report", kill)
@@ -256,7 +276,7 @@ def test_from_an_older_checkpoint(begin: Begin, tmp_path: Path, name: str) -> No
     cut = begin("cut", {"checkpoint.keep": 4})
     assert_same_run(resume(cut, from_checkpoint=name), whole)
     assert cut.environment["resumed"][0]["step"] == 4
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(InputNotFoundError) as caught:
         resume(cut, from_checkpoint="step-5")
     assert "--from: there is no checkpoint 'step-5'" in caught.value.message
     assert "step-6, step-8." in caught.value.message

@@ -24,12 +24,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
 
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 EXIT_BY_SIGNAL = 128
 """Plus the signal's number, as shells have it."""
 _LONGEST_NAME = 200
+_SHORT_NAME = 4
+"""In so few letters one slip is a third of them: "ret" for "rte"."""
 
 
 class TextuneError(Exception):
@@ -137,7 +140,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`; None where none is close."""
     if len(name) > _LONGEST_NAME:  # comparing takes time that grows with its square
         return None
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+    suffix, known = PurePath(name).suffix, list(known)
+    # The suffix in common, as of two CSV files, is no likeness.
+    same_suffix = {each.removesuffix(suffix): each for each in known if each.endswith(suffix)}
+    others = {each: each for each in known if not each.endswith(suffix)}
+    for asked, names in ((name.removesuffix(suffix), same_suffix), (name, others)):
+        cutoff = 0.6 if len(asked) <= _SHORT_NAME else 0.7
+        if close := difflib.get_close_matches(asked, names, n=1, cutoff=cutoff):
+            return names[close[0]]
+    return None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

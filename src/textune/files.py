@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import types
 import typing
 from collections.abc import Collection, Iterator
@@ -21,6 +22,7 @@ from textune.errors import DataError, InputNotFoundError, OutputError, StorageEr
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRONG_NAME = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_CHOOSE_FOLDER = "Choose another folder, or change its rights."
 
 
 @contextlib.contextmanager
@@ -90,18 +92,14 @@ def check_new_file(path: Path, *, option: str, overwrite: bool) -> None:
         if not path.absolute().parent.is_dir():
             raise OutputError(f"{option}: there is no folder {str(path.parent)!r}.", hint="Make it first.")
     if not os.access(path.absolute().parent, os.W_OK):
-        raise OutputError(
-            f"{option}: no permission to write in {str(path.parent)!r}.", hint="Choose another folder, or its rights."
-        )
+        raise OutputError(f"{option}: no permission to write in {str(path.parent)!r}.", hint=_CHOOSE_FOLDER)
 
 
 def _translated(error: OSError, path: Path, num_bytes: int | None) -> OutputError | StorageError:
     if error.errno in _FULL:
         return _disk_full(path, num_bytes)
     if error.errno in _NOT_WRITABLE:
-        return OutputError(
-            f"Cannot write {str(path)!r}: {error.strerror}.", hint="Choose another folder with --output, or its rights."
-        )
+        return OutputError(f"Cannot write {str(path)!r}: {error.strerror}.", hint=_CHOOSE_FOLDER)
     if error.errno in _WRONG_NAME:
         return OutputError(f"Cannot write {str(path)!r}: {error.strerror}.", hint="Choose another name.")
     return StorageError(f"Writing {str(path)!r} failed: {error.strerror or error}.", hint="Check the disk, then retry.")
@@ -157,6 +155,19 @@ def sync_contents(folder: Path) -> None:
     sync_folder(folder)
 
 
+def _share_contents(folder: Path) -> None:
+    """Lets those read the files in `folder` who may read it: safetensors makes files that their owner alone may read.
+
+    What the umask, or the rights of the folder above, left to the folder is what it leaves to files.
+    """
+    usual = folder.stat().st_mode & 0o666
+    for entry in folder.iterdir():
+        mode = stat.S_IMODE(entry.stat().st_mode)
+        if mode & usual != usual:
+            with contextlib.suppress(OSError):  # a file system without rights of single files
+                entry.chmod(mode | usual)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; when the block ends well it is synced and renamed to `path`.
@@ -191,6 +202,7 @@ def replacing_folder(path: Path, *, num_bytes: int | None = None) -> Iterator[Pa
         with storage_errors(path, num_bytes=num_bytes):
             temporary.mkdir(parents=True)
             yield temporary
+            _share_contents(temporary)
             sync_contents(temporary)
             if path.exists():
                 path.rename(old)

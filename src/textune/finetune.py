@@ -17,7 +17,7 @@ from textune.data.cache import workspace
 from textune.data.prepare import PreparedData, prepare_training
 from textune.display import Display, default_display
 from textune.environment import describe, find_device
-from textune.errors import ConfigError
+from textune.errors import ConfigError, UnavailableError
 from textune.files import require_space, user_path
 from textune.job import ForgetScores, Job, padding_of
 from textune.lock import run_lock_or_warning
@@ -40,7 +40,7 @@ from textune.resume import (
     rewind_run,
     run_checkpoints,
 )
-from textune.run import Run, check_output, output_path
+from textune.run import Run, check_output, leave_empty, output_path
 from textune.seeds import generators_given_back
 from textune.training.allocator import keep_few_kernels
 from textune.training.callbacks import Callback, EarlyStopping
@@ -124,6 +124,8 @@ def train(
             begun = Run(path)
             with run_lock_or_warning(path, shown.warning) if processes.is_main else nullcontext():
                 changed = resolve_options(begun.config, *without_members(named, settings))
+                if begun.is_finished:  # what the others begin with has been compared with what it began with
+                    changed = dataclasses.replace(changed, data=begun.config.data, model=begun.config.model)
                 return _go_on(begun, changed, allow_changes=allow_changes, like=like, **common)
 
         if has_members(resolved):
@@ -256,7 +258,7 @@ def fine_tune(
                 [like], prepared, origin.files, origin.processes, allow_changes=False, display=display
             )
         run, setup, state = _begin(job, origin, resumption, audit, stack, started=started)
-        trackers = _trackers(job, run, stack)
+        trackers = _trackers(job, run, stack, is_new=resumption is None)
         watchers = [signals, *callbacks, *_logs(job, run), *trackers, display]
         with signals, hint_of_resuming(run.path):
             state = run_loop(setup, callbacks=[*_deciders(job), *watchers], state=state)
@@ -303,12 +305,21 @@ def _logs(job: Job, run: Run) -> list[Callback]:
     return [RunLog(run, split=job.validation)] if job.processes.is_main else []
 
 
-def _trackers(job: Job, run: Run, stack: ExitStack) -> list[Tracker]:
-    """Starts the trackers; whatever happens, they are closed with the stack."""
+def _trackers(job: Job, run: Run, stack: ExitStack, *, is_new: bool) -> list[Tracker]:
+    """Starts the trackers; whatever happens, they are closed with the stack.
+
+    Raises:
+        UnavailableError: one cannot be started; a new run has taken its folder for nothing then, and leaves it empty.
+    """
     if not job.processes.is_main:
         return []
     names, warn = job.config.run.trackers or (), job.display.warning
-    trackers = open_trackers(names, run, job.config, split=job.validation, warn=warn)
+    try:
+        trackers = open_trackers(names, run, job.config, split=job.validation, warn=warn)
+    except UnavailableError:
+        if is_new:
+            leave_empty(run)
+        raise
     for tracker in trackers:
         stack.callback(tracker.close)
     return trackers

@@ -48,11 +48,13 @@ if TYPE_CHECKING:
     from textune.training.parallel import Processes
     from textune.training.setup import Setup
 
-# Options that leave weights and predictions as they are. Where data and checkpoint lie is among them, because what they
-# hold is compared. Every other option alters the result.
-WITHOUT_EFFECT = frozenset(
+# Where data and checkpoint lie; what they hold is compared.
+_PLACES = frozenset(
+    {"data.source", "data.validation", "data.test", "data.local_copy", "model.checkpoint", "model.revision"}
+)
+# Options that leave weights and predictions as they are. Every other option alters the result.
+WITHOUT_EFFECT = _PLACES | frozenset(
     {
-        *("data.source", "data.validation", "data.test", "data.local_copy", "model.checkpoint", "model.revision"),
         *("tokens.num_workers", "engine.keep_memory", "engine.few_kernels", "training.log_every"),
         *("checkpoint.every", "checkpoint.keep"),
         *("run.output", "run.overwrite", "run.report", "run.trackers", "run.seeds"),
@@ -177,10 +179,12 @@ def choose_step(resumption: Resumption, *, asked: str | None, display: Display) 
 
     Raises:
         ConfigError: an option that alters the result has changed.
+        InputNotFoundError: there is no checkpoint such as the one asked for.
         CheckpointError: no checkpoint is whole, or not the one asked for.
     """
     run, config = resumption.run, resumption.config
-    if run.is_finished and asked is None and altering_options(run.config) == altering_options(config):
+    is_asked_for_more = asked is not None or altering_options(run.config) != altering_options(config)
+    if run.is_finished and not is_asked_for_more and not lies_elsewhere(run, config):
         return None
     needs_best = config.evaluation.select == "best"
     step = choose_checkpoint(run.checkpoints_path, asked=asked, needs_best=needs_best, display=display)
@@ -211,6 +215,7 @@ def choose_checkpoint(root: Path, *, asked: str | None, needs_best: bool, displa
         needs_best: whether the weights of the best evaluation so far have to be whole too.
 
     Raises:
+        InputNotFoundError: there is none such as the one asked for.
         CheckpointError: none is whole, or not the one asked for.
     """
     STEP_FOLDERS.clear_unfinished(root)
@@ -218,7 +223,7 @@ def choose_checkpoint(root: Path, *, asked: str | None, needs_best: bool, displa
     if asked is not None:
         if asked not in {name for step in steps for name in (str(step), f"step-{step}")}:
             known = ", ".join(f"step-{step}" for step in steps) or "none"
-            raise CheckpointError(f"--from: there is no checkpoint {asked!r} in {str(root)!r}; there are: {known}.")
+            raise InputNotFoundError(f"--from: there is no checkpoint {asked!r} in {str(root)!r}; there are: {known}.")
         folder = STEP_FOLDERS.folder(root, int(asked.removeprefix("step-")))
         _require_whole(folder, needs_best=needs_best)
         return int(asked.removeprefix("step-"))
@@ -246,6 +251,12 @@ def _require_whole(folder: Path, *, needs_best: bool) -> None:
     verify(folder)
     best = best_step(folder) if needs_best else None
     verify_best(folder, None if best is None else STEP_FOLDERS.folder(folder.parent, best))
+
+
+def lies_elsewhere(run: Run, config: Config) -> bool:
+    """Whether data or checkpoint are to be looked for where the run did not, and so have to be compared."""
+    before, now = plain_options(run.config), plain_options(config)
+    return any(before[name] != now[name] for name in _PLACES)
 
 
 def altering_options(config: Config) -> dict[str, Any]:

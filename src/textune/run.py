@@ -342,6 +342,13 @@ def _check_contents(folder: Path, names: list[str], *, overwrite: bool) -> None:
             _check_folder(folder / name, overwrite=overwrite)
 
 
+def leave_empty(run: Run) -> None:
+    """Takes a new run out of its folder after a mistake that showed before training. The caller holds the lock."""
+    with storage_errors(run.path):
+        _empty(run.path)
+        (run.path / "config.yaml").unlink()
+
+
 def output_path(config: Config, data_name: str) -> Path:
     """The run folder that a configuration asks for, where it names none the next free one, which is made."""
     if config.run.output is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,15 @@ from trained import QUICK
 from faults.material import write_json_lines
 from textune.comparison import compare
 from textune.display import Display
-from textune.errors import CheckpointError, ConfigError, Interrupted, OutOfMemoryError, OutputError, TrainingError
+from textune.errors import (
+    CheckpointError,
+    ConfigError,
+    InputNotFoundError,
+    Interrupted,
+    OutOfMemoryError,
+    OutputError,
+    TrainingError,
+)
 from textune.finetune import train
 from textune.lock import run_lock
 from textune.report.write import write_report
@@ -234,10 +243,34 @@ def test_a_finished_whole_gets_what_a_kill_left_undone(
 
 
 def test_a_finished_whole_needs_no_data(whole: Run, tmp_path: Path) -> None:
-    shutil.copytree(whole.path, tmp_path / "runs")
+    folder, gone = tmp_path / "runs", str(tmp_path / "gone.csv")
+    shutil.copytree(whole.path, folder)
+    config = Run(folder).config
+    Run(folder).write_config(dataclasses.replace(config, data=dataclasses.replace(config.data, source=gone)))
     said = Said()
-    train(str(tmp_path / "gone.csv"), resume=tmp_path / "runs", display=said)
-    assert said.said == [f"{tmp_path / 'runs'} is finished: there is nothing to go on with"]
+    train(resume=folder, display=said)
+    assert said.said == [f"{folder} is finished: there is nothing to go on with"]
+
+
+def test_a_finished_whole_has_other_data_refused(whole: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(whole.path, folder)
+    with pytest.raises(InputNotFoundError, match=r"There is no file '.*gone\.csv'"):
+        train(str(tmp_path / "gone.csv"), resume=folder, display=Display())
+    assert Run(folder).is_finished
+
+
+def test_of_a_finished_whole_with_its_data_elsewhere_no_run_begins_anew(
+    whole: Run, tiny_csv: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(whole.path, folder)
+    shutil.copy(tiny_csv, tmp_path / "moved.csv")
+    said = Said()
+    found = train(str(tmp_path / "moved.csv"), resume=folder, display=said)
+    assert sum("is finished" in text for text in said.said) == len(whole.runs)
+    for run, expected in zip(found.runs, whole.runs, strict=True):
+        assert_same(run, expected)
 
 
 @pytest.fixture

@@ -272,7 +272,7 @@ def test_what_is_no_run(tmp_path: Path, name: str) -> None:
 
 def test_unfinished_run(text_run: Run, tmp_path: Path) -> None:
     shutil.copytree(text_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("model"))
-    with pytest.raises(CheckpointError, match="has no model yet: its training has not finished") as caught:
+    with pytest.raises(InputNotFoundError, match="has no model yet: its training has not finished") as caught:
         Predictor.load(tmp_path / "run")
     assert f"`textune train --resume {tmp_path / 'run'}`" in str(caught.value.hint)
 

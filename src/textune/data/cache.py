@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from textune.errors import DataError, OutputError
+from textune.errors import DataError, OutputError, StorageError
 from textune.files import storage_errors, sync_contents, sync_folder, user_path
 from textune.lock import run_lock
 
@@ -67,7 +67,7 @@ def workspace() -> Iterator[Path]:
     It is locked as long; those of processes that were killed are removed.
     """
     root = cache_root("rows")
-    with storage_errors(root):
+    with _cache_errors(root):
         root.mkdir(parents=True, exist_ok=True)
         _remove_unlocked(root)
         folder = tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True)
@@ -114,13 +114,10 @@ def make_folder_once(target: Path, fill: Callable[[Path], None]) -> Path:
     """
     if target.is_dir():
         return target
-    try:
-        with storage_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(target)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
-    except OutputError as error:
-        raise OutputError(error.message, hint="Set TEXTUNE_CACHE to a folder that can be written.") from error
+    with _cache_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
     try:
         with storage_errors(target):
             fill(temporary)
@@ -130,6 +127,16 @@ def make_folder_once(target: Path, fill: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+@contextlib.contextmanager
+def _cache_errors(path: Path) -> Iterator[None]:
+    """`storage_errors` while a folder is made in the cache, which nobody has named on the command line."""
+    try:
+        with storage_errors(path):
+            yield
+    except (OutputError, StorageError) as error:
+        raise type(error)(error.message, hint="Set TEXTUNE_CACHE to a folder that can be written.") from error
 
 
 def _rename_unless_there(temporary: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from textune.errors import CheckpointError, panics_as_errors
+from textune.files import reading_errors
 
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -40,10 +41,13 @@ def check_safetensors(file: Path, *, name: str) -> None:
     """Checks that a safetensors file is whole.
 
     Raises:
+        InputNotFoundError: it may not be read.
         CheckpointError: it is cut short or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
+    with reading_errors(file):  # safetensors says of a file without rights that there is none
+        file.open("rb").close()
     try:
         with panics_as_errors(), safe_open(file, framework="numpy") as opened:
             opened.keys()

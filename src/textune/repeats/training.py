@@ -23,7 +23,7 @@ from textune.repeats.members import Member, members_of, settled
 from textune.repeats.seeds import write_seeds
 from textune.report.write import RUN_PAGE
 from textune.results import complete, report_or_warn
-from textune.resume import hash_checkpoint, hint_of_resuming
+from textune.resume import hash_checkpoint, hint_of_resuming, lies_elsewhere
 from textune.run import ALL_ROWS, Run, check_output, output_path
 from textune.summary import scored_splits
 from textune.training.parallel import Processes
@@ -52,7 +52,11 @@ def train_members(
         TextuneError: see `textune.finetune.train`. With several seeds and one process a run that diverges is marked as
             failed, and the others go on, unless all do.
     """
-    if begun is not None and processes.from_main(lambda: _is_complete(begun, config)):
+    if (
+        begun is not None
+        and not lies_elsewhere(begun, config)
+        and processes.from_main(lambda: _is_complete(begun, config))
+    ):
         display.note(f"{begun.path} is finished: there is nothing to go on with")
         if processes.is_main:
             complete(begun, display, report=config.run.report)

@@ -137,9 +137,8 @@ class Predictor:
 
         Raises:
             ConfigError: no such device or precision, a batch size below 1, or a threshold that cannot be had.
-            InputNotFoundError, UnavailableError: there is no such run or model.
-            CheckpointError: the run has not finished, the checkpoint has no trained head, or no temperature or
-                thresholds are stored with it.
+            InputNotFoundError, UnavailableError: there is no such run or model, or the run has not finished.
+            CheckpointError: the checkpoint has no trained head, or no temperature or thresholds are stored with it.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected at least 1, found {batch_size}.")
@@ -243,7 +242,7 @@ def _find(source: Run | str | os.PathLike[str]) -> tuple[Path, Schema | None]:
         with reading_errors(path):
             has_model = (run.model_path / "config.json").is_file()
         if not has_model:
-            raise CheckpointError(
+            raise InputNotFoundError(
                 f"The run {str(path)!r} has no model yet: its training has not finished.",
                 hint=run.hint_of_finishing,
             )
