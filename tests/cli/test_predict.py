@@ -40,7 +40,7 @@ def test_predict(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -
 def test_swapped_arguments(textune: Textune, text_run: Run, texts: Path, tmp_path: Path) -> None:
     done = textune("predict", texts, text_run.path, "-o", tmp_path / "labelled.csv")
     assert done.code == 66
-    assert "INPUT: expected a file, found a folder" in done.err
+    assert "Expected a file, found a folder" in done.err
     assert "RUN comes first: textune predict RUN INPUT" in done.err
     assert "Cannot open" in textune("predict", text_run.path, "a" * 5000, "-o", tmp_path / "labelled.csv").err
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from textune.cli.options import scoring_flags
@@ -66,16 +64,12 @@ def predict(
     from textune.data.readers import existing_file
     from textune.display import Display, default_display
     from textune.environment import set_threads
-    from textune.errors import InputNotFoundError
     from textune.files import user_path
     from textune.serving.files import check_target, predict_file
     from textune.serving.predictor import Predictor
 
-    if os.path.isdir(user_path(input)):  # noqa: PTH112 - Path.is_dir raises OSError for a name too long
-        raise InputNotFoundError(
-            f"INPUT: expected a file, found a folder: {input!r}.", hint="RUN comes first: textune predict RUN INPUT"
-        )
-    source, target = existing_file(input), user_path(output)
+    source = existing_file(input, folder_hint="RUN comes first: textune predict RUN INPUT")
+    target = user_path(output)
     check_target(target, overwrite=overwrite, for_excel=excel)
     display = Display() if quiet else default_display()
     set_threads()

@@ -126,8 +126,11 @@ def read_batches(
     return Reader(tables, bad)
 
 
-def existing_file(path: str | os.PathLike[str]) -> Path:
+def existing_file(path: str | os.PathLike[str], *, folder_hint: str | None = None) -> Path:
     """Returns the path of a regular file.
+
+    Args:
+        folder_hint: what to do where it is a folder.
 
     Raises:
         InputNotFoundError: there is none; names a similar one in the same folder.
@@ -138,7 +141,7 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
             path.open("rb").close()  # says now whether it may be read
             return path
         if path.is_dir():
-            raise InputNotFoundError(f"Expected a file, found a folder: {str(path)!r}.")
+            raise InputNotFoundError(f"Expected a file, found a folder: {str(path)!r}.", hint=folder_hint)
         if path.exists():
             raise InputNotFoundError(f"Expected a regular file, found a device or pipe: {str(path)!r}.")
         siblings = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else None
