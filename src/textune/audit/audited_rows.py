@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from textune.audit.wording import count_of
 from textune.data.column_names import arrow_batches
 from textune.data.rows import labels_of
 from textune.data.schema import Schema
+from textune.data.splits import text_hashes
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -150,8 +150,8 @@ def collect(
     for split in splits.values():
         for texts, rows in batches(split):
             ordered, sorted_texts, lengths = _normalised(texts)
-            keys.append(_hashes(ordered))
-            unordered.append(keys[-1] if texts[1] is None else _hashes(sorted_texts))
+            keys.append(text_hashes(ordered))
+            unordered.append(keys[-1] if texts[1] is None else text_hashes(sorted_texts))
             characters.append(lengths)
             numbers.append(rows + 1)
             if on_batch is not None:
@@ -192,12 +192,6 @@ def _normalised(texts: Texts) -> tuple[list[str], list[str], NDArray[np.int64]]:
     ordered = [f"{a}{SEPARATOR}{b}" for a, b in zip(first, second, strict=True)]
     by_alphabet = [text if a <= b else f"{b}{SEPARATOR}{a}" for text, a, b in zip(ordered, first, second, strict=True)]
     return ordered, by_alphabet, lengths + np.fromiter(map(len, texts[1]), np.int64, len(second))
-
-
-def _hashes(texts: list[str]) -> NDArray[np.uint64]:
-    # 64 bits: among a million different texts two are alike by chance once in 37 million data sets.
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.frombuffer(digests, np.uint64)
 
 
 def _label_numbers(labels: Mapping[str, NDArray[Any] | None], splits: DatasetDict) -> list[NDArray[np.float64]]:

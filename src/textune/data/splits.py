@@ -155,12 +155,19 @@ def row_strata(
 def equal_texts(rows: Dataset) -> NDArray[np.int64]:
     """A number for each row, equal where texts (of pairs both) are; from 0 on, none left out."""
     columns = [name for name in ("text", "text_pair") if name in rows.column_names]
-    # 64 bits of each: Arrow's own encoding keeps all different texts in memory, and no more than 2 GiB of them.
-    digests = bytearray()
+    # Of each its hash: Arrow's own encoding keeps all different texts in memory, and no more than 2 GiB of them.
+    hashes = [np.zeros(0, np.uint64)]
     for batch in arrow_batches(rows, columns):
         texts = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
-        digests += b"".join(hashlib.blake2b("\0".join(row).encode(), digest_size=8).digest() for row in texts)
-    return np.unique(np.frombuffer(digests, np.uint64), return_inverse=True)[1].astype(np.int64)
+        hashes.append(text_hashes(map("\0".join, texts)))
+    return np.unique(np.concatenate(hashes), return_inverse=True)[1].astype(np.int64)
+
+
+def text_hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """A number for each text, equal where texts are: of 64 bits, so that among a million different texts two are alike
+    by chance once in 37 million data sets."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, np.uint64)
 
 
 def choose_texts(
